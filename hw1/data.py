@@ -1,0 +1,58 @@
+"""Data sets as whole tensors, and the shuffling of labels.
+
+MNIST (LeCun et al. 1998), CIFAR-10 (Krizhevsky 2009) and the 8x8 digits of scikit-learn: no
+loaders, no augmentation, each split one tensor that fits in memory. Where the files are looked
+for is told in files.py.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+from files import KEYS, arrays
+
+
+def load(name, data_dir=None, device="cpu"):
+    """Return x_train, y_train, x_test, y_test as whole tensors on `device`.
+
+    x: (N, C, H, W) float32, channels last in memory, standardised by each channel's mean and
+    standard deviation over the training images; y: (N,) int64 in 0..9. `data_dir` defaults to the
+    variable HW1_DATA, then to data/ at the project's root. Raises files.DataError.
+    """
+    return standardise(arrays(name, data_dir), device)
+
+
+def standardise(raw, device="cpu"):
+    """Turn the arrays of files.arrays into the four tensors that `load` describes."""
+    x_train, x_test = (
+        torch.tensor(raw[key], dtype=torch.float32, device=device) for key in ("x_train", "x_test")
+    )
+    std, mean = torch.std_mean(x_train, dim=(0, 1, 2), correction=0)  # (C,) each
+    x_train, x_test = (x.sub_(mean).div_(std).permute(0, 3, 1, 2) for x in (x_train, x_test))
+    y_train, y_test = (torch.tensor(raw[key], device=device) for key in ("y_train", "y_test"))
+    return x_train, y_train, x_test, y_test
+
+
+def shuffle_labels(y, fraction, seed):
+    """Return a copy of y (N,) in which a random `fraction` of the labels is permuted among itself.
+
+    The histogram of the classes stays; one permuted label in ten keeps its value by chance
+    (Zhang et al. 2017, arXiv 1611.03530, section 2.1: corrupted labels).
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction must lie in [0, 1], not {fraction}")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(y), generator=generator)[: round(fraction * len(y))]
+    permuted = chosen[torch.randperm(len(chosen), generator=generator)]
+    shuffled = y.clone()
+    shuffled[chosen.to(y.device)] = y[permuted.to(y.device)]
+    return shuffled
+
+
+def digest(raw):
+    """Return the SHA-256 of the raw arrays as 64 hexadecimal digits."""
+    sha = hashlib.sha256()
+    for key in KEYS:
+        sha.update(f"{key} {raw[key].shape} {raw[key].dtype}".encode())
+        sha.update(np.ascontiguousarray(raw[key]))
+    return sha.hexdigest()

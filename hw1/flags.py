@@ -1,0 +1,74 @@
+"""The flags that every experiment has, declared and checked once."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import torch
+from files import SHAPES
+
+HERE = Path(__file__).resolve().parent
+
+
+def arguments(doc, dataset, epochs, quick_epochs):
+    """Parse and check the flags of an experiment; a mistake ends it with exit code 2.
+
+    doc: the module's docstring; dataset: its default; epochs: the default for each data set.
+    """
+    shown = ", ".join(f"{number} on {name}" for name, number in epochs.items())
+
+    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        pass
+
+    parser = argparse.ArgumentParser(description=doc, formatter_class=Formatter)
+    add = parser.add_argument
+    add("--dataset", choices=list(SHAPES), default=dataset, help="data set")
+    add("--data-dir", metavar="DIR", help="folder of the data (default: $HW1_DATA, then data/)")
+    add("--seeds", nargs="+", type=seed, metavar="N", help="(default: 0 1 2, or 0 1 with --quick)")
+    add("--epochs", type=positive_int, metavar="N", help=f"(default: {shown})")
+    add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute")
+    add(
+        "--jobs",
+        type=positive_int,
+        metavar="N",
+        help="runs side by side (default: cores; 1 on a GPU)",
+    )
+    add("--dask", metavar="ADDRESS", help="send the runs to the Dask scheduler at this address")
+    add("--out", type=Path, metavar="DIR", help="(default: hw1, or hw1/quick with --quick)")
+    add("--quick", action="store_true", help="a small version of everything, to see that it works")
+    add("--fresh", action="store_true", help="forget this script's earlier runs")
+    args = parser.parse_args()
+    args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2])
+    if len(set(args.seeds)) < len(args.seeds):
+        parser.error("argument --seeds: the same seed is named twice")
+    if args.device in ("cuda", "mps") and not getattr(torch, args.device).is_available():
+        parser.error(f"argument --device: PyTorch finds no {args.device} device; use --device cpu")
+    if args.device == "auto":
+        found = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
+        args.device = (found or ["cpu"])[0]
+    args.epochs = args.epochs or (quick_epochs if args.quick else epochs[args.dataset])
+    args.jobs = args.jobs or (len(os.sched_getaffinity(0)) if args.device == "cpu" else 1)
+    args.out = (args.out or (HERE / "quick" if args.quick else HERE)).absolute()
+    args.script = Path(sys.argv[0]).stem
+    try:
+        for folder in ("logs", "checkpoints"):
+            (args.out / folder).mkdir(parents=True, exist_ok=True)
+            probe = args.out / folder / f"{args.script}.{os.getpid()}.part"
+            probe.write_bytes(b"0")
+            probe.unlink()
+    except OSError as error:
+        parser.error(f"argument --out: cannot write to {args.out}: {error.strerror}")
+    return args
+
+
+def positive_int(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return int(text)
+
+
+def seed(text):
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return int(text)

@@ -1,0 +1,92 @@
+"""What lies on the line between two trained models?
+
+Claim: between models trained from different seeds with batch size 64 and 1024, or with learning
+rate 1e-3 and 1e-2, stands a barrier of more than ten times the loss at its ends; permuting the
+hidden units of the second onto the first (weight matching) removes most of it, and from one shared
+initialisation there is next to none. Outside of the two models the loss explodes. (Goodfellow et
+al. 2015, arXiv 1412.6544; Frankle et al. 2020, 1912.05671; Ainsworth et al. 2023, 2209.04836.)
+
+    python hw1/interpolation.py
+
+writes hw1/logs/interpolation_mnist.csv (different seeds) and interpolation_shared_mnist.csv (both
+models from one initialisation). theta(alpha) = (1 - alpha) theta_1 + alpha theta_2.
+"""
+
+import copy
+import sys
+
+import flags
+import measures
+import runs
+import train
+from files import SHAPES
+
+EPOCHS = {"mnist": 20, "cifar10": 20, "digits": 100}
+PAIRS = {  # the pair, its two settings, and what both share
+    "batch_size": ((64, 1024), {"lr": 1e-3}),
+    "lr": ((1e-3, 1e-2), {"batch_size": 1024}),
+}
+ALPHAS = [round(-1 + 0.05 * k, 2) for k in range(61)]
+COLUMNS = ("pair", "setting_1", "setting_2", "alignment", "alpha")
+COLUMNS += ("train_loss", "train_acc", "test_loss", "test_acc")
+OTHER_SEED = 1000  # the second model's seed is the first one's plus this
+
+
+def main():
+    """Train the pairs, from different seeds and from a shared one; measure along the line."""
+    args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=3)
+    channels, height, width = SHAPES[args.dataset]
+    model = f"mlp-{channels * height * width}-256-256-256-10"
+    tasks = []
+    for log, shift in (("interpolation", OTHER_SEED), ("interpolation_shared", 0)):
+        for pair, (values, shared) in PAIRS.items():
+            for seed in args.seeds:
+                ends = [
+                    runs.setting(args, model=model, seed=seed + s, **shared, **{pair: value})
+                    for s, value in zip((0, shift), values, strict=True)
+                ]
+                tasks.append({"log": log, "pair": pair, "runs": ends})
+    return runs.run(
+        args, dict.fromkeys(("interpolation", "interpolation_shared"), COLUMNS), tasks, measure
+    )
+
+
+def measure(task, states, tensors):
+    """Return a row for each alpha, without and with the second model's units matched."""
+    first, second = (
+        train.network(setting, state["stops"]["epochs"]["weights"])
+        for setting, state in zip(task["runs"], states, strict=True)
+    )
+    setting_1, setting_2 = (setting[task["pair"]] for setting in task["runs"])
+    row = runs.common(task["runs"][0]) | {task["pair"]: ""}
+    row |= {"pair": task["pair"], "setting_1": setting_1, "setting_2": setting_2}
+    x_train, y_train, x_test, y_test = train.prepare(task["runs"][0], tensors)
+    rows = []
+    for alignment in ("none", "weight_matching"):
+        if alignment == "weight_matching":
+            second = measures.match_weights(first, second)
+        for alpha in ALPHAS:
+            model = interpolate(first, second, alpha).to(x_train.device)
+            values = (
+                *train.evaluate(model, x_train, y_train),
+                *train.evaluate(model, x_test, y_test),
+            )
+            metrics = dict(zip(train.METRICS, values, strict=True))
+            rows.append(row | {"alignment": alignment, "alpha": alpha} | metrics)
+    return rows
+
+
+def interpolate(first, second, alpha):
+    """Return a new model at (1 - alpha) first + alpha second: parameters and buffers alike."""
+    model = copy.deepcopy(first)
+    other = second.state_dict()
+    state = {}
+    for name, value in first.state_dict().items():
+        mixed = (1 - alpha) * value + alpha * other[name] if value.is_floating_point() else value
+        state[name] = mixed
+    model.load_state_dict(state)
+    return model
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Does the batch size change how sensitive a trained network is to its input?
+
+Claim: after equal epochs a larger batch has taken fewer steps and its train loss is higher, so that
+its measures differ for that reason alone; at equal train loss what is left of the trend is the
+batch size's own. Two measures: the norm of the loss's gradient with respect to the input (the
+course's) and the norm of the Jacobian of the class probabilities (Novak et al. 2018, arXiv
+1802.08760), per example, averaged over fixed probes: the first 10,000 images of each split.
+
+    python hw1/sensitivity.py                      # MNIST, an MLP
+    python hw1/sensitivity.py --dataset cifar10    # CIFAR-10, a CNN, its first 10,000 images
+
+writes hw1/logs/sensitivity_mnist.csv or sensitivity_cifar10.csv.
+"""
+
+import sys
+
+import flags
+import runs
+import train
+from measures import input_gradient_norm, jacobian_norm
+
+EPOCHS = {"mnist": 15, "cifar10": 20, "digits": 60}
+MODEL = {"mnist": "mlp-784-128-128-10", "cifar10": "cnn-16", "digits": "mlp-64-32-32-10"}
+BATCH_SIZES = {
+    "mnist": (16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
+    "cifar10": (8, 16, 32, 64, 128, 256, 512, 1024),
+    "digits": (4, 8, 16, 32, 64, 128, 256, 512),
+}
+TRAIN_SIZE = {"mnist": None, "cifar10": 10_000, "digits": None}
+TARGET = {"mnist": 0.05, "cifar10": 1.2, "digits": 0.1}  # train loss at which all are compared
+MAX_EPOCHS = 300  # to reach it
+PROBE = 10_000
+COLUMNS = ("stop", "epoch", *train.METRICS)
+COLUMNS += ("input_gradient_norm_train", "input_gradient_norm_test")
+COLUMNS += ("jacobian_norm_train", "jacobian_norm_test")
+
+
+def main():
+    """Train one network at eight or more batch sizes; measure it at two stops."""
+    args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=3)
+    tasks = []
+    for batch_size in BATCH_SIZES[args.dataset]:
+        for seed in args.seeds:
+            setting = runs.setting(
+                args,
+                model=MODEL[args.dataset],
+                batch_size=batch_size,
+                train_size=TRAIN_SIZE[args.dataset],
+                target=1.9 if args.quick else TARGET[args.dataset],
+                max_epochs=max(MAX_EPOCHS, args.epochs),
+                seed=seed,
+            )
+            tasks.append({"log": "sensitivity", "runs": [setting]})
+    return runs.run(args, {"sensitivity": COLUMNS}, tasks, measure)
+
+
+def measure(task, states, tensors):
+    """Return a row for each stop: after the epochs, and at the common train loss."""
+    [setting], [state] = task["runs"], states
+    x_train, y_train, x_test, y_test = train.prepare(setting, tensors)
+    rows = []
+    for stop, at in sorted(state["stops"].items()):
+        model = train.network(setting, at["weights"], x_train.device)
+        row = runs.common(setting) | {"stop": stop, "epoch": at["epoch"]}
+        for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+            row[f"{split}_loss"], row[f"{split}_acc"] = train.evaluate(model, x, y)
+            x, y = x[:PROBE], y[:PROBE]
+            row[f"input_gradient_norm_{split}"] = runs.or_nan(input_gradient_norm, model, x, y)
+            row[f"jacobian_norm_{split}"] = runs.or_nan(jacobian_norm, model, x)
+        rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""The one training loop, evaluation, and checkpoints from which a killed run goes on.
+
+A run is told whole by its setting, a flat dict: SETTING below names every key and its default.
+From the named seed come three: for the labels, for the weights, for the order of the batches.
+Within an epoch the host never waits for the device.
+"""
+
+import hashlib
+import io
+import math
+import os
+import pickle
+import sys
+import time
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from data import shuffle_labels
+from models import build
+from torch import optim
+
+SETTING = {
+    "dataset": None, "model": None, "optimizer": "adam", "lr": 1e-3, "batch_size": 512, "seed": 0,
+    "epochs": None,  # the fixed number of epochs, which ends the run when target is None
+    "schedule": "constant",  # or cosine: from lr to 0 over the epochs
+    "weight_decay": 0.0,
+    "dropout": 0.0,
+    "label_corruption": 0.0,  # fraction of the training labels shuffled among themselves
+    "train_size": None, "test_size": None,  # the first rows of each split; None for all
+    "target": None,  # go on until the train loss is under it, for max_epochs at most
+    "max_epochs": None,
+}  # fmt: skip
+OPTIMIZERS = {
+    "adam": optim.Adam,  # Kingma and Ba 2015
+    "adamw": optim.AdamW,  # Loshchilov and Hutter 2019
+    "sgd": optim.SGD,
+    "momentum": partial(optim.SGD, momentum=0.9),
+}
+METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
+SECONDS_BETWEEN_CHECKPOINTS = 20
+
+
+def seed_for(seed, purpose):
+    """Return the seed for one purpose (labels, weights, the order in epoch 3) under a named seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:6], "big")
+
+
+@torch.no_grad()
+def evaluate(model, x, y, batch_size=2048):
+    """Return (mean cross-entropy in nats, accuracy as a fraction) of the model at rest.
+
+    x: (N, C, H, W) float32; y: (N,) int64. Both are over all N, whatever the batch size.
+    """
+    training = model.training
+    model.eval()
+    loss = correct = 0
+    for inputs, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        logits = model(inputs)
+        loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        correct += (logits.argmax(1) == labels).sum().item()
+    model.train(training)
+    return loss / len(y), math.nan if math.isnan(loss) else correct / len(y)
+
+
+def epochs(model, optimizer, x, y, setting, first):
+    """Train in place from epoch `first` on; after each epoch yield (epoch, losses all finite)."""
+    images = x.permute(0, 2, 3, 1)  # (N, H, W, C), contiguous
+    for epoch in range(first, (setting["max_epochs"] or setting["epochs"]) + 1):
+        if setting["schedule"] == "cosine":
+            phase = math.pi * (epoch - 1) / setting["epochs"]
+            for group in optimizer.param_groups:
+                group["lr"] = setting["lr"] * (1 + math.cos(phase)) / 2
+        order_seed = seed_for(setting["seed"], f"order {epoch}")
+        order = torch.randperm(len(y), generator=torch.Generator().manual_seed(order_seed))
+        torch.manual_seed(order_seed)  # dropout masks: a resumed run draws the same ones
+        total = torch.zeros((), device=x.device)
+        model.train()
+        for rows in order.to(x.device).split(setting["batch_size"]):
+            inputs = images.index_select(0, rows).permute(
+                0, 3, 1, 2
+            )  # four times as fast as x[rows]
+            loss = F.cross_entropy(model(inputs), y[rows])
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            total += loss.detach()
+        model.eval()
+        yield epoch, math.isfinite(total.item())
+
+
+def prepare(setting, tensors):
+    """Return the run's own x_train, y_train, x_test, y_test: its rows, its shuffled labels."""
+    x_train, y_train, x_test, y_test = tensors
+    x_train, y_train = x_train[: setting["train_size"]], y_train[: setting["train_size"]]
+    x_test, y_test = x_test[: setting["test_size"]], y_test[: setting["test_size"]]
+    labels_seed = seed_for(setting["seed"], "labels")
+    return (
+        x_train,
+        shuffle_labels(y_train, setting["label_corruption"], labels_seed),
+        x_test,
+        y_test,
+    )
+
+
+def network(setting, weights=None, device="cpu"):
+    """Return the setting's network, as initialised from its seed or with the given weights."""
+    generator = torch.Generator().manual_seed(seed_for(setting["seed"], "weights"))
+    channels = 3 if setting["dataset"] == "cifar10" else 1
+    model = build(setting["model"], channels, setting["dropout"], generator).to(device)
+    if weights is not None:
+        model.load_state_dict(weights)
+    return model.eval()
+
+
+def train(setting, tensors, path):
+    """Do one run, or what is left of it, and return its state.
+
+    tensors: what data.load returns. path: the file that keeps the state. The state holds `history`
+    (a dict per measured epoch), `stops` (for "epochs" and, with a target, "train_loss": the epoch,
+    the weights then, and whether it was reached; if not the weights are NaN), `finite` (False if
+    the loss diverged) and `seconds`.
+    """
+    state = restore(path)
+    if state and state["done"]:
+        return state
+    x_train, y_train, x_test, y_test = prepare(setting, tensors)
+    state = state or {"done": False, "finite": True, "epoch": 0, "history": [], "stops": {}}
+    model = network(setting, state.get("model"), x_train.device)
+    optimizer = OPTIMIZERS[setting["optimizer"]](
+        model.parameters(),
+        lr=setting["lr"],
+        weight_decay=setting["weight_decay"],
+        fused=x_train.device.type in ("cpu", "cuda"),
+    )
+    if state["epoch"]:
+        optimizer.load_state_dict(state["optimizer"])
+    else:
+        record(state, setting, model, (x_train, y_train, x_test, y_test))
+    started = saved = time.monotonic() - state.get("seconds", 0)
+    first = state["epoch"] + 1
+    for epoch, finite in epochs(model, optimizer, x_train, y_train, setting, first):
+        state |= {"epoch": epoch, "finite": finite}
+        record(state, setting, model, (x_train, y_train, x_test, y_test))
+        if state["done"]:
+            break
+        if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            saved = time.monotonic()
+            state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            save(path, state | {"seconds": saved - started})
+    state = {key: state[key] for key in ("finite", "history", "stops")}
+    state |= {"done": True, "seconds": time.monotonic() - started}
+    save(path, state)
+    return state
+
+
+def record(state, setting, model, tensors):
+    """Append this epoch to the history if it is to be measured; keep the weights at each stop."""
+    epoch, stops, targeted = state["epoch"], state["stops"], setting["target"] is not None
+    ended = epoch >= (setting["max_epochs"] if targeted else setting["epochs"])
+    sparse = epoch > 10 and epoch % max(1, setting["epochs"] // 50) and not ended
+    if sparse and not targeted and state["finite"]:
+        return
+    x_train, y_train, x_test, y_test = tensors
+    values = [math.nan] * 4
+    if state["finite"]:
+        values = [*evaluate(model, x_train, y_train), *evaluate(model, x_test, y_test)]
+    state["history"].append({"epoch": epoch} | dict(zip(METRICS, values, strict=True)))
+    reached = {"epochs": epoch == setting["epochs"]}
+    if targeted:
+        reached["train_loss"] = values[0] < setting["target"]
+    for stop, now in reached.items():
+        if stop not in stops and (now or ended or not state["finite"]):
+            factor = 1.0 if now else math.nan  # never reached: nothing to measure
+            weights = {k: v.cpu() * factor for k, v in model.state_dict().items()}
+            stops[stop] = {"epoch": epoch, "reached": now, "weights": weights}
+    state["done"] = set(reached) <= set(stops)
+
+
+def save(path, value):
+    """Write value (dicts, lists, numbers, strings, tensors) with its checksum, in one step."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    content = buffer.getvalue()
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(hashlib.sha256(content).digest() + content)
+    part.replace(path)
+
+
+def restore(path):
+    """Return what `save` wrote, or None if nothing is there or, with a warning, it is damaged."""
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            raise ValueError("its checksum is wrong")
+        return torch.load(io.BytesIO(content[32:]), weights_only=True)  # never runs a pickle's code
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        print(f"warning: {path.name} is damaged ({reason}): starting it again", file=sys.stderr)
+        return None
