@@ -27,8 +27,7 @@ PAIRS = {  # the pair, its two settings, and what both share
     "lr": ((1e-3, 1e-2), {"batch_size": 1024}),
 }
 ALPHAS = [round(-1 + 0.05 * k, 2) for k in range(61)]
-COLUMNS = ("pair", "setting_1", "setting_2", "alignment", "alpha")
-COLUMNS += ("train_loss", "train_acc", "test_loss", "test_acc")
+COLUMNS = ("pair", "setting_1", "setting_2", "alignment", "alpha", *train.METRICS)
 OTHER_SEED = 1000  # the second model's seed is the first one's plus this
 
 
@@ -45,7 +44,8 @@ def main():
                     runs.setting(args, model=model, seed=seed + s, **shared, **{pair: value})
                     for s, value in zip((0, shift), values, strict=True)
                 ]
-                tasks.append({"log": log, "pair": pair, "runs": ends})
+                alphas = ALPHAS[::5] if args.quick else ALPHAS
+                tasks.append({"log": log, "pair": pair, "alphas": alphas, "runs": ends})
     return runs.run(
         args, dict.fromkeys(("interpolation", "interpolation_shared"), COLUMNS), tasks, measure
     )
@@ -60,19 +60,15 @@ def measure(task, states, tensors):
     setting_1, setting_2 = (setting[task["pair"]] for setting in task["runs"])
     row = runs.common(task["runs"][0]) | {task["pair"]: ""}
     row |= {"pair": task["pair"], "setting_1": setting_1, "setting_2": setting_2}
-    x_train, y_train, x_test, y_test = train.prepare(task["runs"][0], tensors)
+    tensors = train.prepare(task["runs"][0], tensors)
     rows = []
     for alignment in ("none", "weight_matching"):
         if alignment == "weight_matching":
             second = measures.match_weights(first, second)
-        for alpha in ALPHAS:
-            model = interpolate(first, second, alpha).to(x_train.device)
-            values = (
-                *train.evaluate(model, x_train, y_train),
-                *train.evaluate(model, x_test, y_test),
-            )
-            metrics = dict(zip(train.METRICS, values, strict=True))
-            rows.append(row | {"alignment": alignment, "alpha": alpha} | metrics)
+        for alpha in task["alphas"]:
+            model = interpolate(first, second, alpha).to(tensors[0].device)
+            at = {"alignment": alignment, "alpha": alpha}
+            rows.append(row | at | runs.metrics(model, *tensors))
     return rows
 
 

@@ -17,14 +17,14 @@ import sys
 
 import flags
 import runs
+import train
 from files import SHAPES
 
 EPOCHS = {"cifar10": 40, "mnist": 500, "digits": 500}
 CNN_WIDTHS = (2, 3, 4, 5, 7, 10, 14, 20, 26, 32, 40, 48)
 MLP_WIDTHS = (2, 4, 6, 8, 11, 14, 17, 20, 24, 28, 34, 44, 64, 128, 300, 1000)
 TRAIN_SIZE = {"cifar10": 10_000, "mnist": 4000, "digits": 400}
-COLUMNS = ("width", "train_size", "label_corruption", "epoch")
-COLUMNS += ("train_loss", "train_acc", "test_loss", "test_acc")
+COLUMNS = ("width", "train_size", "label_corruption", "epoch", *train.METRICS)
 
 
 def main():
@@ -34,7 +34,7 @@ def main():
     convolutional = args.dataset == "cifar10"
     widths = CNN_WIDTHS if convolutional else MLP_WIDTHS
     tasks = []
-    for width in widths:
+    for width in runs.thin(args, widths):
         for seed in args.seeds:
             setting = runs.setting(
                 args,

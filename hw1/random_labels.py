@@ -14,11 +14,12 @@ import sys
 
 import flags
 import runs
+import train
 from files import SHAPES
 
 EPOCHS = {"mnist": 240, "cifar10": 240, "digits": 240}
 CORRUPTION = {0.0: None, 0.25: 1, 0.5: 1, 0.75: 1, 1.0: None}  # seeds used; None for all
-COLUMNS = ("label_corruption", "epoch", "train_loss", "train_acc", "test_loss", "test_acc")
+COLUMNS = ("label_corruption", "epoch", *train.METRICS)
 
 
 def main():

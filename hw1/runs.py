@@ -7,41 +7,30 @@ their setting, of the data and of the code that made them.
 """
 
 import ast
-import csv
 import hashlib
-import io
 import json
 import math
-import os
-import platform
 import shutil
-import signal
-import subprocess
 import sys
-import threading
 import time
-from functools import cache, lru_cache, partial
+import zipfile
+import zlib
+from functools import cache
 from pathlib import Path
 
-import joblib
-import numpy as np
+import logs
 import torch
 import train
 from data import digest, standardise
 from filelock import FileLock, Timeout
 from files import DataError, arrays
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from measures import MeasureError
 from models import count_params
-from tqdm import tqdm
+from parallel import side_by_side, stop_workers
 
 HERE = Path(__file__).resolve().parent
 COMMON = ("dataset", "model", "n_params", "optimizer", "lr", "batch_size", "seed")
 TRAINING_CODE = ("data", "models", "train")
-DATA_NOTES = {  # by the first digits of the digest of the arrays
-    "b87e6908b94bd701": "94 of the 60,000 images were decoded from JPEG copies",
-}
 
 
 def setting(args, **grid):
@@ -53,10 +42,22 @@ def setting(args, **grid):
     return full
 
 
+def thin(args, grid):
+    """Return the grid, or with --quick its first, middle and last value."""
+    grid = list(grid)
+    return grid[:: (len(grid) - 1) // 2] if args.quick else grid
+
+
 def common(setting):
     """Return the common columns of a row about one run."""
     row = {"n_params": count_params(train.network(setting))}
     return row | {name: setting[name] for name in COMMON if name != "n_params"}
+
+
+def metrics(model, x_train, y_train, x_test, y_test):
+    """Return the model's loss and accuracy on both splits as the columns of train.METRICS."""
+    values = train.evaluate(model, x_train, y_train) + train.evaluate(model, x_test, y_test)
+    return dict(zip(train.METRICS, values, strict=True))
 
 
 def or_nan(measure, *arguments, values=1):
@@ -68,10 +69,10 @@ def or_nan(measure, *arguments, values=1):
         return math.nan if values == 1 else (math.nan,) * values
 
 
-def run(args, logs, tasks, measure):
+def run(args, columns, tasks, measure):
     """Train what the tasks need, measure each of them, and write the logs; return the exit code.
 
-    logs: for each CSV's name its columns after COMMON. tasks: dicts of plain values, with "log"
+    columns: for each log's name its columns after COMMON. tasks: dicts of plain values, with "log"
     (which CSV) and "runs" (a list of settings). measure(task, states, tensors) gets the states of
     these runs (see train.train) and returns the task's rows. Exit codes: 0; 1 if a run diverged or
     failed; 2 for a mistake of the user; 130 after Ctrl-C.
@@ -88,16 +89,16 @@ def run(args, logs, tasks, measure):
                 print(f"{args.script}: no log was written; what was finished is kept, and the same "
                       "command goes on from there", file=sys.stderr)  # fmt: skip
                 return 1
-            about = _about(args, context) | {"run_seconds": round(seconds, 1)}
-            for log, columns in logs.items():
-                about["seconds"] = round(time.monotonic() - started, 1)
-                _write(args, log, (*COMMON, *columns), rows[log], about)
+            about = logs.about(args, context["data"]) | {"run_seconds": round(seconds, 1)}
+            about["seconds"] = round(time.monotonic() - started, 1)
+            for log, further in columns.items():
+                logs.write(args, log, (*COMMON, *further), rows[log], about)
             return 1 if bad else 0
     except (DataError, OSError) as error:
         print(f"{args.script}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        stop_workers()
         print(f"\n{args.script}: stopped; what was finished is kept, and the same command goes on "
               "from there", file=sys.stderr)  # fmt: skip
         return 130
@@ -106,31 +107,39 @@ def run(args, logs, tasks, measure):
 def _lock(args):
     lock = FileLock(args.out / "checkpoints" / f"{args.script}_{args.dataset}.lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         print(f"{args.script}: another one is at work in {args.out}: waiting for it", flush=True)
-        lock.acquire()
-    return lock
+        return lock.acquire()
 
 
 def _prepare(args):
-    """Read and check the data, lay it out for all processes to map, make the caches' folder."""
+    """Make the caches' folder; read and check the data, and lay it out for processes to map."""
+    torch.set_num_threads(1)
     folder = args.out / "checkpoints" / f"{args.script}_{args.dataset}"
     if args.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(exist_ok=True)
-    for part in [*folder.glob("*.part"), *args.out.glob(f"logs/{args.script}*.part")]:
+    for part in folder.glob("*.part"):
         part.unlink()  # left by a process that was killed while it wrote
-    torch.set_num_threads(1)
     raw = arrays(args.dataset, args.data_dir)
     source = digest(raw)
-    tensors = args.out / "checkpoints" / f"{args.dataset}-{_code('data')[:8]}-{source[:8]}.tensors"
-    with FileLock(f"{tensors}.lock"):
-        if not tensors.exists():
-            part = tensors.with_name(f"{tensors.name}.part")
+    path = args.out / "checkpoints" / f"{args.dataset}-{_code('data')[:8]}-{source[:8]}.tensors"
+    with FileLock(f"{path}.lock"):
+        if not _sound(path):
+            part = path.with_name(f"{path.name}.part")
             torch.save(standardise(raw), part)
-            part.replace(tensors)
-    return {"folder": folder, "tensors": tensors, "device": args.device, "data": source}
+            part.replace(path)
+    return {"folder": folder, "tensors": path, "device": args.device, "data": source}
+
+
+def _sound(path):
+    """Return whether the file is there and its checksums are right."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def _train_all(args, tasks, context):
@@ -147,7 +156,7 @@ def _train_all(args, tasks, context):
     calls = {key: (settings[key], context, states[key]) for key in longest_first}
     costs = {key: _cost(settings[key]) for key in longest_first}
     seconds, bad = 0, []
-    for key, value, error in _parallel(args, "training", _train, calls, costs):
+    for key, value, error in side_by_side(args, "training", _train, calls, costs):
         name = ", ".join(f"{k}={v}" for k, v in settings[key].items() if v != train.SETTING[k])
         if error:
             bad.append(f"the run with {name} failed: {error}")
@@ -171,7 +180,7 @@ def _measure_all(args, tasks, measure, states, context):
         rows_path = context["folder"] / f"{_key(salt, task)}.rows"
         calls[number] = (measure, task, paths, context, rows_path)
     rows, failed = {}, []
-    for number, value, error in _parallel(args, "measuring", _measure, calls):
+    for number, value, error in side_by_side(args, "measuring", _measure, calls):
         rows[number] = value
         if error:
             failed.append(f"a measurement for {tasks[number]['log']} failed: {error}")
@@ -198,91 +207,20 @@ def _measure(measure, task, paths, context, rows_path):
     return rows
 
 
-@lru_cache(maxsize=1)
+@cache
 def _tensors(path, device):
     """Map the data: all processes share one copy, in the page cache."""
     return [tensor.to(device) for tensor in torch.load(path, mmap=True, weights_only=True)]
 
 
-# ------------------------------------------------------------------------------- processes
-
-
-def _parallel(args, title, function, calls, costs=None):
-    """Call function(*calls[key]) for each key, args.jobs at a time; yield (key, value, error).
-
-    An exception is returned as a sentence, so that the other calls go on. loky does not say whose
-    process died: after a death, what is left goes one by one, so that a second one names its run.
-    """
-    costs = costs or dict.fromkeys(calls, 1)
-    left = dict(calls)
-    parent = None if args.dask else os.getpid()
-    bar = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed} gone, {remaining} left"
-    with tqdm(
-        total=sum(costs.values()), desc=f"{args.script}: {title}", bar_format=bar
-    ) as progress:
-
-        def results(keys, jobs):
-            todo = [joblib.delayed(_call)(parent, key, function, calls[key]) for key in keys]
-            with _backend(args, jobs):
-                for key, value, error in joblib.Parallel(return_as="generator_unordered")(todo):
-                    del left[key]
-                    progress.update(costs[key])
-                    yield key, value, error
-
-        try:
-            yield from results(list(calls), args.jobs)
-        except TerminatedWorkerError:
-            for key in list(left):
-                try:
-                    yield from results([key], 2)
-                except TerminatedWorkerError:
-                    yield key, None, "its process was killed (is there enough memory?)"
-
-
-def _backend(args, jobs):
-    if args.dask:
-        from dask.distributed import Client
-
-        Client(args.dask)
-        return joblib.parallel_config("dask")
-    return joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1, max_nbytes=None)
-
-
-def _call(parent, key, function, arguments):
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    if parent not in (None, os.getpid()):
-        _follow(parent)
-    try:
-        return key, function(*arguments), None
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on
-        return key, None, f"{type(error).__name__}: {error}"
-
-
-@lru_cache(maxsize=1)
-def _follow(parent):
-    """Leave Ctrl-C to the parent process, and end soon after it does."""
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=watch, daemon=True).start()
+def _key(salt, value):
+    return hashlib.sha256(json.dumps([salt, value], sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _cost(setting):
     """Return a guess at the work in one run, in multiply-adds."""
     work = 3 * common(setting)["n_params"] + 2e6 / setting["batch_size"] + 1e5
     return setting["epochs"] * (setting["train_size"] or 60_000) * work
-
-
-# ------------------------------------------------------------------------------- digests, logs
-
-
-def _key(salt, value):
-    return hashlib.sha256(json.dumps([salt, value], sort_keys=True).encode()).hexdigest()[:24]
 
 
 @cache
@@ -296,49 +234,3 @@ def _code(*modules):
                 node.value.value = ""  # a docstring
         sha.update(ast.dump(tree).encode())
     return sha.hexdigest()
-
-
-def _about(args, context):
-    """Return what the .json beside a log says."""
-    git = partial(subprocess.run, cwd=HERE, capture_output=True, text=True)
-    commit = git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
-    changed = git(["git", "status", "--porcelain", "--", "*.py"]).stdout.strip()
-    packages = {"torch": torch, "numpy": np, "joblib": joblib}
-    versions = {name: package.__version__ for name, package in packages.items()}
-    device = torch.cuda.get_device_name() if args.device == "cuda" else _processor()
-    return {
-        "command": " ".join(["python", f"hw1/{args.script}.py", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version()} | versions,
-        "device": device,
-        "jobs": args.jobs,
-        "threads": 1,
-        "git_commit": f"{commit} with changes" if changed else commit,
-        "data_digest": context["data"],
-        "data_note": DATA_NOTES.get(context["data"][:16], ""),
-    }
-
-
-def _processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor()
-    return f"{name}, {os.cpu_count()} cores"
-
-
-def _write(args, log, columns, rows, about):
-    """Write OUT/logs/LOG_DATASET.csv and .json, each beside its place and then renamed."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        numbers = {k: format(v, ".8g") for k, v in row.items() if isinstance(v, float)}
-        writer.writerow(row | numbers)
-    contents = {"csv": text.getvalue(), "json": json.dumps(about, indent=2) + "\n"}
-    for suffix, content in contents.items():
-        path = args.out / "logs" / f"{log}_{args.dataset}.{suffix}"
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(content)
-        part.replace(path)
-    print(f"{args.script}: wrote {path.with_suffix('.csv')}", flush=True)

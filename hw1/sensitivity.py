@@ -39,7 +39,7 @@ def main():
     """Train one network at eight or more batch sizes; measure it at two stops."""
     args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=3)
     tasks = []
-    for batch_size in BATCH_SIZES[args.dataset]:
+    for batch_size in runs.thin(args, BATCH_SIZES[args.dataset]):
         for seed in args.seeds:
             setting = runs.setting(
                 args,
@@ -62,8 +62,8 @@ def measure(task, states, tensors):
     for stop, at in sorted(state["stops"].items()):
         model = train.network(setting, at["weights"], x_train.device)
         row = runs.common(setting) | {"stop": stop, "epoch": at["epoch"]}
+        row |= runs.metrics(model, x_train, y_train, x_test, y_test)
         for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-            row[f"{split}_loss"], row[f"{split}_acc"] = train.evaluate(model, x, y)
             x, y = x[:PROBE], y[:PROBE]
             row[f"input_gradient_norm_{split}"] = runs.or_nan(input_gradient_norm, model, x, y)
             row[f"jacobian_norm_{split}"] = runs.or_nan(jacobian_norm, model, x)

@@ -1,0 +1,69 @@
+"""The logs of the experiments: a tidy CSV, and beside it a .json that says how it was made."""
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+
+HERE = Path(__file__).resolve().parent
+DATA_NOTES = {  # by the first digits of the digest of the arrays
+    "b87e6908b94bd701": "94 of the 60,000 images were decoded from JPEG copies",
+}
+
+
+def about(args, data_digest):
+    """Return what the .json beside a log says, but for the seconds."""
+    git = partial(subprocess.run, cwd=HERE, capture_output=True, text=True)
+    commit = git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+    changed = git(["git", "status", "--porcelain", "--", "*.py"]).stdout.strip()
+    packages = {"torch": torch, "numpy": np, "joblib": joblib}
+    versions = {name: package.__version__ for name, package in packages.items()}
+    device = torch.cuda.get_device_name() if args.device == "cuda" else _processor()
+    return {
+        "command": " ".join(["python", f"hw1/{args.script}.py", *sys.argv[1:]]),
+        "versions": {"python": platform.python_version()} | versions,
+        "device": device,
+        "jobs": args.jobs,
+        "threads": 1,
+        "git_commit": f"{commit} with changes" if changed else commit,
+        "data_digest": data_digest,
+        "data_note": DATA_NOTES.get(data_digest[:16], ""),
+    }
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def write(args, log, columns, rows, about):
+    """Write OUT/logs/LOG_DATASET.csv and .json, each beside its place and then renamed.
+
+    rows: dicts with just these columns. Floats are written with eight significant digits.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        numbers = {k: format(v, ".8g") for k, v in row.items() if isinstance(v, float)}
+        writer.writerow(row | numbers)
+    contents = {"csv": text.getvalue(), "json": json.dumps(about, indent=2) + "\n"}
+    for suffix, content in contents.items():
+        path = args.out / "logs" / f"{log}_{args.dataset}.{suffix}"
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(content)
+        part.replace(path)
+    print(f"{args.script}: wrote {path.with_suffix('.csv')}", flush=True)
