@@ -68,7 +68,7 @@ def measure(task, states, tensors):
         for alpha in task["alphas"]:
             model = interpolate(first, second, alpha).to(tensors[0].device)
             at = {"alignment": alignment, "alpha": alpha}
-            rows.append(row | at | runs.metrics(model, *tensors))
+            rows.append(row | at | train.metrics(model, *tensors))
     return rows
 
 

@@ -32,6 +32,7 @@ def main():
             model=f"mlp-{channels * height * width}-256-256-256-10",
             label_corruption=corruption,
             schedule="cosine",
+            log_every=4,
             seed=seed,
         )
         for corruption, seeds in CORRUPTION.items()

@@ -35,8 +35,9 @@ TRAINING_CODE = ("data", "models", "train")
 
 def setting(args, **grid):
     """Return one full setting: train.SETTING, then the flags, then the keys of `grid`."""
-    small = {"train_size": 2000, "test_size": 1000} if args.quick else {}
-    full = train.SETTING | {"dataset": args.dataset, "epochs": args.epochs} | grid | small
+    full = train.SETTING | {"dataset": args.dataset, "epochs": args.epochs} | grid
+    if args.quick:
+        full |= {"train_size": min(full["train_size"] or 1000, 1000), "test_size": 300}
     if len(full) > len(train.SETTING):
         raise ValueError(f"unknown settings: {set(full) - set(train.SETTING)}")
     return full
@@ -52,12 +53,6 @@ def common(setting):
     """Return the common columns of a row about one run."""
     row = {"n_params": count_params(train.network(setting))}
     return row | {name: setting[name] for name in COMMON if name != "n_params"}
-
-
-def metrics(model, x_train, y_train, x_test, y_test):
-    """Return the model's loss and accuracy on both splits as the columns of train.METRICS."""
-    values = train.evaluate(model, x_train, y_train) + train.evaluate(model, x_test, y_test)
-    return dict(zip(train.METRICS, values, strict=True))
 
 
 def or_nan(measure, *arguments, values=1):
@@ -89,7 +84,7 @@ def run(args, columns, tasks, measure):
                 print(f"{args.script}: no log was written; what was finished is kept, and the same "
                       "command goes on from there", file=sys.stderr)  # fmt: skip
                 return 1
-            about = logs.about(args, context["data"]) | {"run_seconds": round(seconds, 1)}
+            about = logs.about(args, context["data"]) | {"core_seconds": round(seconds, 1)}
             about["seconds"] = round(time.monotonic() - started, 1)
             for log, further in columns.items():
                 logs.write(args, log, (*COMMON, *further), rows[log], about)

@@ -62,7 +62,7 @@ def measure(task, states, tensors):
     for stop, at in sorted(state["stops"].items()):
         model = train.network(setting, at["weights"], x_train.device)
         row = runs.common(setting) | {"stop": stop, "epoch": at["epoch"]}
-        row |= runs.metrics(model, x_train, y_train, x_test, y_test)
+        row |= train.metrics(model, x_train, y_train, x_test, y_test)
         for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
             x, y = x[:PROBE], y[:PROBE]
             row[f"input_gradient_norm_{split}"] = runs.or_nan(input_gradient_norm, model, x, y)

@@ -82,7 +82,7 @@ def measure(task, states, tensors):
 
 def both_rows(model, x_train, y_train, x_test, y_test):
     """Return the columns of both logs: losses, accuracies, input measures, ||H||, the slide's."""
-    row = runs.metrics(model, x_train, y_train, x_test, y_test)
+    row = train.metrics(model, x_train, y_train, x_test, y_test)
     row["input_gradient_norm_test"] = or_nan(measures.input_gradient_norm, model, x_test, y_test)
     row["jacobian_norm_test"] = or_nan(measures.jacobian_norm, model, x_test)
     row["hessian_norm"], row["residual"] = or_nan(

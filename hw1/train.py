@@ -28,7 +28,8 @@ SETTING = {
     "dropout": 0.0,
     "label_corruption": 0.0,  # fraction of the training labels shuffled among themselves
     "train_size": None, "test_size": None,  # the first rows of each split; None for all
-    "target": None,  # go on until the train loss is under it, for max_epochs at most
+    "log_every": None,  # measure epochs 0 to 10 and each log_every-th; None: the first and last only
+    "target": None,  # measure every epoch, go on until the train loss is under it
     "max_epochs": None,
 }  # fmt: skip
 OPTIMIZERS = {
@@ -63,6 +64,12 @@ def evaluate(model, x, y, batch_size=2048):
     return loss / len(y), math.nan if math.isnan(loss) else correct / len(y)
 
 
+def metrics(model, x_train, y_train, x_test, y_test):
+    """Return loss and accuracy on both splits as a dict of METRICS."""
+    values = evaluate(model, x_train, y_train) + evaluate(model, x_test, y_test)
+    return dict(zip(METRICS, values, strict=True))
+
+
 def epochs(model, optimizer, x, y, setting, first):
     """Train in place from epoch `first` on; after each epoch yield (epoch, losses all finite)."""
     images = x.permute(0, 2, 3, 1)  # (N, H, W, C), contiguous
@@ -77,10 +84,8 @@ def epochs(model, optimizer, x, y, setting, first):
         total = torch.zeros((), device=x.device)
         model.train()
         for rows in order.to(x.device).split(setting["batch_size"]):
-            inputs = images.index_select(0, rows).permute(
-                0, 3, 1, 2
-            )  # four times as fast as x[rows]
-            loss = F.cross_entropy(model(inputs), y[rows])
+            inputs = images.index_select(0, rows)  # four times as fast as x[rows]
+            loss = F.cross_entropy(model(inputs.permute(0, 3, 1, 2)), y[rows])
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -94,13 +99,8 @@ def prepare(setting, tensors):
     x_train, y_train, x_test, y_test = tensors
     x_train, y_train = x_train[: setting["train_size"]], y_train[: setting["train_size"]]
     x_test, y_test = x_test[: setting["test_size"]], y_test[: setting["test_size"]]
-    labels_seed = seed_for(setting["seed"], "labels")
-    return (
-        x_train,
-        shuffle_labels(y_train, setting["label_corruption"], labels_seed),
-        x_test,
-        y_test,
-    )
+    seed = seed_for(setting["seed"], "labels")
+    return x_train, shuffle_labels(y_train, setting["label_corruption"], seed), x_test, y_test
 
 
 def network(setting, weights=None, device="cpu"):
@@ -119,7 +119,7 @@ def train(setting, tensors, path):
     tensors: what data.load returns. path: the file that keeps the state. The state holds `history`
     (a dict per measured epoch), `stops` (for "epochs" and, with a target, "train_loss": the epoch,
     the weights then, and whether it was reached; if not the weights are NaN), `finite` (False if
-    the loss diverged) and `seconds`.
+    the loss diverged) and `seconds` (of the core; on a GPU, of the clock).
     """
     state = restore(path)
     if state and state["done"]:
@@ -137,7 +137,8 @@ def train(setting, tensors, path):
         optimizer.load_state_dict(state["optimizer"])
     else:
         record(state, setting, model, (x_train, y_train, x_test, y_test))
-    started = saved = time.monotonic() - state.get("seconds", 0)
+    clock = time.process_time if x_train.device.type == "cpu" else time.monotonic
+    started, saved = clock() - state.get("seconds", 0), time.monotonic()
     first = state["epoch"] + 1
     for epoch, finite in epochs(model, optimizer, x_train, y_train, setting, first):
         state |= {"epoch": epoch, "finite": finite}
@@ -147,9 +148,9 @@ def train(setting, tensors, path):
         if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             saved = time.monotonic()
             state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            save(path, state | {"seconds": saved - started})
+            save(path, state | {"seconds": clock() - started})
     state = {key: state[key] for key in ("finite", "history", "stops")}
-    state |= {"done": True, "seconds": time.monotonic() - started}
+    state |= {"done": True, "seconds": clock() - started}
     save(path, state)
     return state
 
@@ -158,17 +159,15 @@ def record(state, setting, model, tensors):
     """Append this epoch to the history if it is to be measured; keep the weights at each stop."""
     epoch, stops, targeted = state["epoch"], state["stops"], setting["target"] is not None
     ended = epoch >= (setting["max_epochs"] if targeted else setting["epochs"])
-    sparse = epoch > 10 and epoch % max(1, setting["epochs"] // 50) and not ended
-    if sparse and not targeted and state["finite"]:
+    every = 1 if targeted else setting["log_every"]
+    due = epoch == 0 or ended or (every and (epoch <= 10 or epoch % every == 0))
+    if state["finite"] and not due:
         return
-    x_train, y_train, x_test, y_test = tensors
-    values = [math.nan] * 4
-    if state["finite"]:
-        values = [*evaluate(model, x_train, y_train), *evaluate(model, x_test, y_test)]
-    state["history"].append({"epoch": epoch} | dict(zip(METRICS, values, strict=True)))
+    values = metrics(model, *tensors) if state["finite"] else dict.fromkeys(METRICS, math.nan)
+    state["history"].append({"epoch": epoch} | values)
     reached = {"epochs": epoch == setting["epochs"]}
     if targeted:
-        reached["train_loss"] = values[0] < setting["target"]
+        reached["train_loss"] = values["train_loss"] < setting["target"]
     for stop, now in reached.items():
         if stop not in stops and (now or ended or not state["finite"]):
             factor = 1.0 if now else math.nan  # never reached: nothing to measure

@@ -1,0 +1,355 @@
+"""CSV in, figures out: every figure of the report and two tables, from DIR/logs/*.csv alone.
+
+`python hw1/plot_all.py [--out DIR] [--dataset NAME]` writes DIR/figures/*.png and *.pdf, and for
+each data set barriers_NAME.csv (Frankle et al. 2020, arXiv 1912.05671) and predictors_NAME.csv
+(Jiang et al. 2020, 1912.02178). The same CSV gives the same bytes. Ten seconds a data set.
+
+Train is solid, test dashed. Lines and points are means over seeds; bands and bars run from the
+lowest seed to the highest, which is honest on a log axis too. Where a seed diverged (nan) there is
+no mean: the line breaks and a cross stands at the edge of the axes.
+"""
+
+import argparse
+import itertools
+import os
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import NullFormatter
+
+BLUE, ORANGE, BLACK, GREY = "#0072B2", "#E69F00", "#000000", "#999999"  # Okabe and Ito
+STYLE = {
+    "backend": "Agg", "font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 9,
+    "axes.titlesize": 9, "axes.titlelocation": "left", "axes.grid": True, "grid.color": "0.92",
+    "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.formatter.min_exponent": 4, "xtick.labelsize": 8, "ytick.labelsize": 8,
+    "lines.linewidth": 1.2, "lines.markersize": 3.5, "legend.frameon": False, "savefig.dpi": 150,
+    "legend.fontsize": 8.5, "legend.handlelength": 1.8, "legend.columnspacing": 1.3,
+    "figure.constrained_layout.use": True, "pdf.fonttype": 42,
+}  # fmt: skip
+WIDTH = 6.5  # inches: the report's text width
+SPLITS = {"train": {"ls": "-", "marker": "o"}, "test": {"ls": "--", "marker": "s", "mfc": "white"}}
+STOPS = {"epochs": ("equal epochs", BLUE, "o"), "train_loss": ("equal train loss", ORANGE, "s")}
+PATHS = {("shared", "weight_matching"): ("shared init, matched", GREY),
+         ("shared", "none"): ("shared init", BLACK),
+         ("different", "weight_matching"): ("different init, matched", BLUE),
+         ("different", "none"): ("different init", ORANGE)}  # fmt: skip
+HOLLOW = {"ls": "", "marker": "o", "mfc": "white"}
+LABELS = {"loss": "cross-entropy (nats)", "acc": "accuracy", "n_params": "parameters",
+          "lr": "learning rate", "alpha": r"$\alpha$", "gap": r"test loss $-$ train loss",
+          "input_gradient_norm": "input gradient (nats / sd)", "jacobian_norm": "Jacobian (1 / sd)",
+          "jacobian_norm_test": "Jacobian norm", "sharpness": "sharpness, formula",
+          "sharpness_ball": "sharpness, ball", "sharpness_box": "sharpness, box",
+          "hessian_norm": r"$\Vert H\,\Vert_2$"}  # fmt: skip
+SHARPNESS = ["hessian_norm", "sharpness", "sharpness_ball", "sharpness_box"]
+CURVATURE = ["parameter_gradient_norm", *SHARPNESS]
+MEASURES = ["train_loss", "input_gradient_norm_test", "jacobian_norm_test"]  # of both logs
+DATASETS = ("mnist", "cifar10", "digits")
+LOGS = dict.fromkeys(("random_labels", "param_sweep", "interpolation", "sensitivity", "sharpness"))
+LOGS |= {"interpolation_shared": "interpolation", "reparametrization": "sharpness"}  # made by
+
+
+def label(name):
+    return LABELS.get(name, name.removesuffix("_test" * ("norm" in name)).replace("_", " "))
+
+
+def read(path):
+    """A tidy CSV as a structured array: a field a column, an element a row."""
+    lines = path.read_text().splitlines()
+    if len(lines) < 2:
+        raise ValueError("it has no rows")
+    return np.genfromtxt(lines, delimiter=",", names=True, dtype=None, encoding=None, ndmin=1)
+
+
+def last_epoch(t):
+    """The last row of every run: the end of training, never its best epoch."""
+    names = [c for c in ("train_size", "label_corruption", "width", "seed") if c in t.dtype.names]
+    last = {tuple(t[names][i]): i for i in np.argsort(t["epoch"], kind="stable")}
+    return t[sorted(last.values())]
+
+
+def curve(ax, x, y, color, **style):
+    """Mean line and band of y over the rows that share x; a cross where some y is not finite."""
+    xs, y = np.unique(x), np.where(np.isfinite(y), y, np.nan)
+    mean, low, high = np.array([[f(y[x == v]) for v in xs] for f in (np.mean, np.min, np.max)])
+    ax.plot(xs, mean, color=color, **style)
+    ax.fill_between(xs, low, high, color=color, alpha=0.2, linewidth=0)
+    lost = np.isnan(mean)
+    if "marker" not in style:  # a dense curve: one cross where it breaks off, not one an epoch
+        lost &= ~np.r_[False, lost[:-1]]
+    for v in xs[lost]:
+        cross(ax, v, 1, ax.get_xaxis_transform(), color)
+
+
+def cross(ax, x, y, transform, color):
+    """The mark of a value that does not exist, at the edge of the axes."""
+    ax.plot(x, y, "x", color=color, ms=5, transform=transform, clip_on=False, gid="lost")
+
+
+def panels(axes, t, x, metrics, colors, marks=True, log=()):
+    """A panel a metric, each with its train and test curve over column x."""
+    for ax, metric in zip(axes, metrics, strict=True):
+        for (split, style), color in zip(SPLITS.items(), colors, strict=True):
+            y = t[f"{metric}_{split}" if metric.endswith("norm") else f"{split}_{metric}"]
+            curve(ax, t[x], y, color, **(style if marks else {"ls": style["ls"]}))
+        ax.set(xlabel=label(x), ylabel=label(metric), yscale="log" if metric in log else "linear")
+
+
+def dot_rows(ax, names, series, points):
+    """A dot plot: a row a name, a dot a series, {key: (label, colour, marker)}.
+
+    points: {(key, name): (values that the bar spans, dot, whether it is hollow: to be doubted)}."""
+    for shift, (key, (_, color, marker)) in zip((-0.17, 0.17), series.items(), strict=True):
+        for y, name in enumerate(names):
+            ends, mid, hollow = points[key, name]
+            if np.isfinite(mid) and (mid > 0 or ax.get_xscale() == "linear"):
+                ax.plot([min(ends), max(ends)], [y + shift] * 2, color=color)
+                ax.plot(mid, y + shift, marker, color=color, mfc="white" if hollow else color, ms=4)
+            else:
+                cross(ax, 1, y + shift, ax.get_yaxis_transform(), color)
+    ax.set(yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
+    ax.set_yticklabels([label(name).replace("=", " ") for name in names])
+
+
+def write(path, save):
+    """Fill a file beside its place, then rename it into it."""
+    part = path.with_name(path.name + ".part")
+    save(part)
+    os.replace(part, path)
+
+
+def write_table(path, rows):
+    """Rows of dicts as CSV."""
+    lines = [",".join(map(str, row)) for row in [rows[0], *(row.values() for row in rows)]]
+    write(path, lambda part: part.write_text("\n".join(lines) + "\n"))
+
+
+def finish(fig, path, keys=(), splits=(), series=()):
+    """Legend above the panels, off the data, then PNG and PDF; keys: (name, colour, style) of each.
+
+    splits: the colours of train and test, if they want an entry; series: as dot_rows has them."""
+    keys = [(name, color, {"marker": m}) for name, color, m in dict(series).values()] + [*keys]
+    keys += [(s, c, style) for (s, style), c in zip(SPLITS.items(), splits, strict=False)]
+    if any(line.get_gid() == "lost" for ax in fig.axes for line in ax.lines):
+        keys.append(("diverged or undefined", BLACK, {"ls": "", "marker": "x"}))
+    handles = [plt.Line2D([], [], label=name, color=color, **style) for name, color, style in keys]
+    fig.legend(handles=handles, loc="outside upper center", ncols=8)
+    for kind in ("png", "pdf"):
+        options = {"format": kind, "metadata": {"CreationDate": None}}  # no date: the same bytes
+        write(path.with_name(f"{path.name}.{kind}"), lambda part, o=options: fig.savefig(part, **o))
+        fig.set_layout_engine("none")  # as laid out for the first
+    plt.close(fig)
+
+
+def random_labels(logs, out, dataset):
+    """Zhang et al. 2017, fig. 1: loss and accuracy by epoch; final accuracy by label corruption."""
+    t, keys = logs["random_labels"], []
+    levels = np.unique(t["label_corruption"])
+    fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.3))
+    for level, color in zip(levels, plt.cm.viridis(np.linspace(0, 0.85, len(levels))), strict=True):
+        rows = t[t["label_corruption"] == level]
+        panels(axes[:2], rows, "epoch", ["loss", "acc"], [color] * 2, marks=False, log=["loss"])
+        keys.append((f"{level:.0%}" + " shuffled" * (not keys), color, {}))
+    panels(axes[2:], last_epoch(t), "label_corruption", ["acc"], [BLACK] * 2)
+    axes[2].set_ylabel("accuracy at the last epoch")
+    finish(fig, out / f"random_labels_{dataset}", keys, [BLACK] * 2)
+
+
+def param_sweep(logs, out, dataset):
+    """Belkin et al. 2019, fig. 3: loss and accuracy at the last epoch by number of parameters."""
+    t, keys = last_epoch(logs["param_sweep"]), {}
+    regimes = np.unique(t[["label_corruption", "train_size"]])
+    n = len(regimes)
+    fig, axes = plt.subplots(n, 2, figsize=(WIDTH, 0.3 + 2 * n), squeeze=False)
+    for row, regime in zip(axes, regimes, strict=True):
+        rows = t[t[["label_corruption", "train_size"]] == regime]
+        panels(row, rows, "n_params", ["loss", "acc"], (BLUE, ORANGE))
+        row[0].set_title("{1:,} examples, {0:.0%} of labels shuffled".format(*regime))
+        sizes, accuracy = rows["n_params"], rows["train_acc"]
+        fits = [n for n in sizes if accuracy[sizes == n].mean() >= 0.999]
+        for ax in row:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:,.0f}")
+            if regime["label_corruption"] > 0 and fits:
+                ax.axvline(min(fits), color=GREY, lw=0.9, zorder=0.5)
+                keys["fits"] = (r"interpolation threshold, train accuracy $\geq$ 0.999", GREY, {})
+    finish(fig, out / f"param_sweep_{dataset}", keys.values(), (BLUE, ORANGE))
+
+
+def barrier(alpha, loss):
+    """max over 0 <= alpha <= 1 of L(alpha) - ((1 - alpha) L(0) + alpha L(1)); Frankle 2020."""
+    inside = [i for i in np.argsort(alpha) if -1e-6 < alpha[i] < 1 + 1e-6]
+    if not np.allclose(alpha[inside[:1] + inside[-1:]], (0, 1), atol=1e-6):
+        raise ValueError("a path lacks alpha = 0 or alpha = 1, so its barrier is unknown")
+    alpha, loss = alpha[inside], loss[inside]
+    return np.max(loss - (1 - alpha) * loss[0] - alpha * loss[-1])
+
+
+def interpolation(logs, out, dataset):
+    """Goodfellow et al. 2015, fig. 1: loss and accuracy between two models; barriers."""
+    logs = {name.partition("_")[2] or "different": t for name, t in logs.items()}
+    t, table = next(iter(logs.values())), []
+    shown = {path: about for path, about in PATHS.items() if path[0] in logs}
+    names, pairs = [name for name, _ in shown.values()], np.unique(t["pair"])
+    marks = {split: (split, BLACK, style["marker"]) for split, style in SPLITS.items()}
+    fig, axes = plt.subplots(len(pairs), 3, figsize=(WIDTH, 0.3 + 2 * len(pairs)), squeeze=False)
+    for row, pair in zip(axes, pairs, strict=True):
+        points = {}
+        for (start, alignment), (name, color) in shown.items():
+            rows = logs[start][logs[start]["pair"] == pair]
+            rows = rows[rows["alignment"] == alignment]
+            panels(row[:2], rows, "alpha", ["loss", "acc"], [color] * 2, marks=False, log=["loss"])
+            seeds = np.unique(rows["seed"])
+            runs = [rows[rows["seed"] == seed] for seed in seeds]
+            about = {"pair": pair, "initialisation": start, "alignment": alignment}
+            found = [about | {"seed": seed} for seed in seeds]
+            for split in SPLITS:
+                b = [barrier(run["alpha"], run[f"{split}_loss"]) for run in runs]
+                points[split, name] = b, np.mean(b), split == "test"
+                found = [f | {f"{split}_barrier": v} for f, v in zip(found, b, strict=True)]
+            table += found
+        dot_rows(row[2], names, marks, points)
+        row[2].set_xlabel("loss barrier (nats)")
+        ends = t[t["pair"] == pair][0]
+        for ax, (alpha, side) in itertools.product(row[:2], enumerate(("right", "left"))):
+            name = f"{label(pair) * (alpha == 0)} {ends[f'setting_{alpha + 1}']:g} "
+            ax.axvline(alpha, color=GREY, lw=0.7, zorder=0.5)
+            ax.text(alpha, 1.04, name, transform=ax.get_xaxis_transform(), ha=side, size=8)
+    write_table(out / f"barriers_{dataset}.csv", table)
+    keys = [(name, color, {}) for name, color in shown.values()]
+    finish(fig, out / f"interpolation_{dataset}", keys, [BLACK] * 2)
+
+
+def sensitivity(logs, out, dataset):
+    """Novak et al. 2018 and the course: loss, accuracy, input norms by batch size, both stops."""
+    t, metrics = logs["sensitivity"], ["loss", "acc", "input_gradient_norm", "jacobian_norm"]
+    fig, axes = plt.subplots(2, 4, figsize=(WIDTH, 3.4), sharex=True, sharey="col")
+    for row, (stop, (title, *_)) in zip(axes, STOPS.items(), strict=True):
+        rows, log = t[t["stop"] == stop], [m for m in metrics if m != "acc"]
+        panels(row, rows, "batch_size", metrics, (BLUE, ORANGE), log=log)
+        row[0].set_title(title)
+        row[0].set_xscale("log", base=2)
+        row[0].set_xticks(np.unique(t["batch_size"])[::3])
+        row[0].xaxis.set_major_formatter("{x:g}")
+    finish(fig, out / f"sensitivity_{dataset}", [], (BLUE, ORANGE))
+
+
+def sharpness(logs, out, dataset):
+    """Keskar et al. 2017 and the course: sharpness and test loss by approach, both stops."""
+    t = logs["sharpness"]
+    names, loose = list(dict.fromkeys(t["approach"])), t["residual"] > 1e-3
+    fig, axes = plt.subplots(1, 5, figsize=(WIDTH, 0.8 + 0.19 * len(names)), sharey=True)
+    for ax, column in zip(axes, [*SHARPNESS, "test_loss"], strict=True):
+        points = {}
+        for stop, name in itertools.product(STOPS, names):
+            mine = (t["approach"] == name) & (t["stop"] == stop)
+            doubt = column in SHARPNESS[:2] and any(loose[mine])
+            points[stop, name] = t[column][mine], t[column][mine].mean(), doubt
+        ax.set(xscale="log", title=label(column))
+        dot_rows(ax, names, STOPS, points)
+        if np.isfinite(ax.dataLim.minposx):  # whole decades: two labelled ticks at least
+            low, high = np.log10([ax.dataLim.minposx, ax.dataLim.x1])
+            ax.set_xlim(10 ** np.floor(low), 10 ** np.ceil(high))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    key = ("eigenvalue not converged", BLACK, HOLLOW)
+    finish(fig, out / f"sharpness_{dataset}", [key] * any(loose), series=STOPS)
+
+
+def reparametrization(logs, out, dataset):
+    """Dinh et al. 2017: one function, rescaled; sharpness moves, loss and input norms do not."""
+    t, keys = logs["reparametrization"], []
+    fig, ax = plt.subplots(figsize=(WIDTH, 2.4))
+    shapes = {"hessian_norm": (ORANGE, "o", 7), "sharpness": (BLACK, ".", 4),
+              "train_loss": (BLUE, "s", 9), "input_gradient_norm_test": (GREY, "D", 5.5),
+              "jacobian_norm_test": (BLACK, "+", 5)}  # fmt: skip
+    if set(t["seed"]) > set(t["seed"][t["scale"] == 1]):
+        raise ValueError("a seed lacks scale 1")
+    for column, (color, marker, size) in shapes.items():
+        base = {r["seed"]: r[column] for r in t if r["scale"] == 1}
+        style = {"marker": marker, "ms": size, "mfc": "none"}
+        curve(ax, t["scale"], [r[column] / base[r["seed"]] for r in t], color, **style)
+        keys.append((label(column), color, style))
+    ax.set(xscale="log", yscale="log", ylabel="value relative to scale 1")
+    ax.set_xlabel(r"scale $\alpha$ of the first layer, $1/\alpha$ of the next")
+    finish(fig, out / f"reparametrization_{dataset}", keys)
+
+
+def tau_interval(x, y, cluster, draws=2000):
+    """Kendall's tau-b and its 95% bootstrap interval, (tau, low, high).
+
+    Settings are drawn whole, as their seeds are not independent; a copy never meets its twin."""
+    index = np.unique(cluster, return_inverse=True)[1]
+    n, other = max(len(set(cluster)), 1), index[:, None] != index
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), draws)
+    w = np.r_[np.ones((1, len(x))), counts[:, index]]  # (1 + draws, N): how often a row is drawn
+    sx, sy = np.sign(np.subtract.outer(x, x)), np.sign(np.subtract.outer(y, y))
+    pairs = [np.sum(w @ (s * other) * w + w @ (s * ~other), 1) for s in (sx * sy, sx**2, sy**2)]
+    tau = pairs[0] / np.sqrt(np.where(pairs[1] * pairs[2] > 0, pairs[1] * pairs[2], np.nan))
+    drawn = tau[1:][np.isfinite(tau[1:])]
+    return tau[0], *(np.quantile(drawn, (0.025, 0.975)) if drawn.size else (np.nan, np.nan))
+
+
+def predictors(logs, out, dataset):
+    """Jiang et al. 2020: Kendall's tau of every measure with the test loss and with the gap."""
+    table, key = [], ("diverged models left out", BLACK, HOLLOW)
+    names = {n: MEASURES + CURVATURE * (n == "sharpness") for n in logs}
+    sizes = [len(measures) + 1 for measures in names.values()]
+    grid = {"sharex": True, "sharey": "row", "squeeze": False, "height_ratios": sizes}
+    fig, axes = plt.subplots(len(logs), 2, figsize=(WIDTH, 0.6 + 0.22 * sum(sizes)), **grid)
+    for (log, t), (i, target) in itertools.product(logs.items(), enumerate(("test_loss", "gap"))):
+        ax, points = axes[list(logs).index(log), i], {}
+        goal = t["test_loss"] - (t["train_loss"] if target == "gap" else 0)
+        cluster = t["approach" if log == "sharpness" else "batch_size"]
+        for stop, measure in itertools.product(STOPS, names[log]):
+            ok = (t["stop"] == stop) & np.isfinite(t[measure] + goal)
+            tau, low, high = tau_interval(t[measure][ok], goal[ok], cluster[ok])
+            points[stop, measure] = (low, high), tau, ok.sum() < sum(t["stop"] == stop)
+            about = {"log": log, "stop": stop, "measure": measure, "target": target}
+            table.append(about | {"tau": tau, "low": low, "high": high, "models": ok.sum()})
+        dot_rows(ax, names[log], STOPS, points)
+        ax.axvline(0, color=GREY, lw=0.7, zorder=0.5)
+        ax.set(xlim=(-1.05, 1.05), title=f"{log}: {label(target)}")
+        axes[-1, i].set_xlabel(r"Kendall's $\tau$ and 95% interval")
+    write_table(out / f"predictors_{dataset}.csv", table)
+    lost = any(not np.isfinite(t["test_loss"]).all() for t in logs.values())
+    finish(fig, out / f"predictors_{dataset}", [key] * lost, series=STOPS)
+
+
+FIGURES = {random_labels: ["random_labels"], param_sweep: ["param_sweep"],
+           interpolation: ["interpolation", "interpolation_shared"], sensitivity: ["sensitivity"],
+           sharpness: ["sharpness"], reparametrization: ["reparametrization"],
+           predictors: ["sensitivity", "sharpness"]}  # fmt: skip
+
+
+def main():
+    """Read what there is, name what is missing, draw; exit code 2 where nothing can be drawn."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR")
+    parser.add_argument("--dataset", choices=DATASETS, help="default: every one that has a CSV")
+    args = parser.parse_args()
+    logs, figures = args.out / "logs", args.out / "figures"
+    names = [args.dataset] if args.dataset else DATASETS
+    flags = f" --dataset {args.dataset}" if args.dataset else ""
+    flags += f" --out {args.out}" if args.out != parser.get_default("out") else ""
+    missing = [log for log in LOGS if not any((logs / f"{log}_{d}.csv").exists() for d in names)]
+    if len(missing) == len(LOGS):
+        parser.exit(2, f"No CSV to draw in {logs}: `bash hw1/run_all.sh{flags}` makes them all.\n")
+    for log in missing:
+        path, script = logs / f"{log}_{args.dataset or '*'}.csv", LOGS[log] or log
+        print(f"{path} is missing: `python hw1/{script}.py{flags}` makes it.", file=sys.stderr)
+    figures.mkdir(exist_ok=True)
+    plt.rcParams.update(STYLE)
+    for dataset, (draw, needs) in itertools.product(names, FIGURES.items()):
+        paths = {log: path for log in needs if (path := logs / f"{log}_{dataset}.csv").exists()}
+        try:
+            if paths:
+                draw({log: read(path) for log, path in paths.items()}, figures, dataset)
+        except ValueError as error:
+            files, error = " and ".join(map(str, paths.values())), " ".join(str(error).split())
+            parser.exit(2, f"{files} cannot be drawn: {error}.\n")
+
+
+if __name__ == "__main__":
+    main()
