@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -44,6 +45,8 @@ def arguments(doc, dataset, epochs, quick_epochs):
         parser.error("argument --seeds: the same seed is named twice")
     if args.device in ("cuda", "mps") and not getattr(torch, args.device).is_available():
         parser.error(f"argument --device: PyTorch finds no {args.device} device; use --device cpu")
+    if args.dask and not find_spec("distributed"):
+        parser.error("argument --dask: install it first: pip install dask[distributed]")
     if args.device == "auto":
         found = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
         args.device = (found or ["cpu"])[0]

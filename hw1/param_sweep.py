@@ -20,7 +20,7 @@ import runs
 import train
 from files import SHAPES
 
-EPOCHS = {"cifar10": 35, "mnist": 500, "digits": 500}
+EPOCHS = {"cifar10": 28, "mnist": 500, "digits": 500}
 CNN_WIDTHS = (2, 3, 4, 5, 7, 10, 14, 20, 26, 32, 40, 48)
 MLP_WIDTHS = (2, 4, 6, 8, 11, 14, 17, 20, 24, 28, 34, 44, 64, 128, 300, 1000)
 TRAIN_SIZE = {"cifar10": 10_000, "mnist": 4000, "digits": 400}

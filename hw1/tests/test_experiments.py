@@ -1,0 +1,192 @@
+"""A quick run of every script: its columns, rows and finiteness; and that every flag matters."""
+
+import csv
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import data
+import interpolation
+import models
+import pytest
+import torch
+import train
+from torch import nn
+
+HW1 = Path(__file__).resolve().parent.parent
+COMMON = ["dataset", "model", "n_params", "optimizer", "lr", "batch_size", "seed"]
+METRICS = ["train_loss", "train_acc", "test_loss", "test_acc"]
+PATH = ["pair", "setting_1", "setting_2", "alignment", "alpha", *METRICS]
+FURTHER = {
+    "random_labels": ["label_corruption", "epoch", *METRICS],
+    "param_sweep": ["width", "train_size", "label_corruption", "epoch", *METRICS],
+    "interpolation": PATH,
+    "interpolation_shared": PATH,
+    "sensitivity": ["stop", "epoch", *METRICS, "input_gradient_norm_train",
+                    "input_gradient_norm_test", "jacobian_norm_train", "jacobian_norm_test"],
+    "sharpness": ["approach", "stop", "epoch", *METRICS, "input_gradient_norm_test",
+                  "jacobian_norm_test", "parameter_gradient_norm", "hessian_norm",
+                  "hessian_norm_block", "residual", "epsilon", "sharpness", "sharpness_ball",
+                  "sharpness_box"],
+    "reparametrization": ["scale", *METRICS, "max_output_change", "hessian_norm", "sharpness",
+                          "input_gradient_norm_test", "jacobian_norm_test"],
+}  # fmt: skip
+ROWS = {  # of a quick run with one seed
+    "random_labels": 5 * 6, "param_sweep": 3 * 2, "interpolation": 2 * 2 * 13,
+    "interpolation_shared": 2 * 2 * 13, "sensitivity": 3 * 2, "sharpness": 3 * 2,
+    "reparametrization": 3,
+}  # fmt: skip
+SCRIPTS = {
+    "random_labels": ["random_labels"], "param_sweep": ["param_sweep"],
+    "interpolation": ["interpolation", "interpolation_shared"], "sensitivity": ["sensitivity"],
+    "sharpness": ["sharpness", "reparametrization"],
+}  # fmt: skip
+
+
+def start(script, out, *flags):
+    command = [sys.executable, HW1 / f"{script}.py", "--quick", "--dataset", "digits"]
+    options = {"capture_output": True, "text": True, "cwd": out.parent}
+    return subprocess.run([*command, "--out", out, *flags], check=False, **options)
+
+
+def rows(out, log):
+    with (out / "logs" / f"{log}_digits.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_quick_run_writes_its_columns_rows_and_finite_numbers(script, tmp_path):
+    done = start(script, tmp_path / "out", "--seeds", "7", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    for log in SCRIPTS[script]:
+        table = rows(tmp_path / "out", log)
+        assert list(table[0]) == COMMON + FURTHER[log]
+        assert len(table) == ROWS[log]
+        text = {"dataset", "model", "optimizer", "pair", "alignment", "approach", "stop"}
+        for row in table:
+            empty = {row["pair"]} if "pair" in row else set()
+            for name in set(row) - text - empty:
+                assert math.isfinite(float(row[name])), (name, row)
+            assert row["dataset"] == "digits" and row["seed"] == "7"
+            assert all(row[name] == "" for name in empty)
+            assert 0 <= float(row["test_acc"]) <= 1
+        about = json.loads((tmp_path / "out" / "logs" / f"{log}_digits.json").read_text())
+        assert about["command"].startswith(f"python hw1/{script}.py")
+        assert {"versions", "device", "threads", "git_commit", "data_digest", "seconds"} <= set(
+            about
+        )
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_every_flag_changes_something(tmp_path):
+    first = start("param_sweep", tmp_path / "a", "--seeds", "0", "--jobs", "1")
+    base = rows(tmp_path / "a", "param_sweep")
+    assert "1 at a time on cpu" in first.stdout
+    assert {row["seed"] for row in base} == {"0"} and base[1]["epoch"] == "5"
+    again = start(
+        "param_sweep", tmp_path / "a", "--seeds", "1", "2", "--epochs", "2", "--jobs", "2"
+    )
+    table = rows(tmp_path / "a", "param_sweep")
+    assert "2 at a time on cpu" in again.stdout
+    assert {row["seed"] for row in table} == {"1", "2"} and table[1]["epoch"] == "2"
+    folder = tmp_path / "a" / "checkpoints" / "param_sweep_digits"
+    before = set(folder.glob("*.state"))
+    start("param_sweep", tmp_path / "a", "--seeds", "0", "--fresh")
+    assert len(before) == 9 and len(set(folder.glob("*.state"))) == 3
+    assert rows(tmp_path / "a", "param_sweep") == base  # the same numbers from the same seed
+    elsewhere = start("param_sweep", tmp_path / "a", "--data-dir", tmp_path, "--dataset", "mnist")
+    assert elsewhere.returncode == 2 and str(tmp_path) in elsewhere.stderr
+    if not torch.cuda.is_available():
+        cuda = start("param_sweep", tmp_path / "a", "--device", "cuda")
+        assert cuda.returncode == 2 and "--device" in cuda.stderr
+    dask = start("param_sweep", tmp_path / "a", "--dask", "nowhere")
+    assert dask.returncode == 2 and "Traceback" not in dask.stderr
+
+
+def test_help_shows_every_default(tmp_path):
+    for script in SCRIPTS:
+        command = [sys.executable, HW1 / f"{script}.py", "--help"]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        flags = re.findall(r"^  (--[\w-]+)(.*(?:\n {10,}.*)*)", text, re.MULTILINE)
+        assert {flag for flag, _ in flags} >= {
+            "--dataset", "--data-dir", "--seeds", "--epochs", "--device", "--jobs", "--out",
+            "--quick", "--fresh",
+        }  # fmt: skip
+        for flag, about in flags:
+            assert "default" in about or flag in ("--help", "--dask"), flag
+
+
+def test_interpolation_ends_at_the_models_and_alpha_never_compounds():
+    x, y = data.load("digits")[2:]
+    first, second = (train.network(train.SETTING | {
+        "dataset": "digits", "model": "mlp-64-16-10", "seed": seed}) for seed in (0, 1))  # fmt: skip
+    before = [p.clone() for model in (first, second) for p in model.parameters()]
+    for _ in range(2):  # a second walk along the line sees the same models
+        assert train.evaluate(
+            interpolation.interpolate(first, second, 0.0), x, y
+        ) == train.evaluate(first, x, y)
+        assert train.evaluate(
+            interpolation.interpolate(first, second, 1.0), x, y
+        ) == train.evaluate(second, x, y)
+        middle = interpolation.interpolate(first, second, 0.25)
+        for p, q, r in zip(
+            middle.parameters(), first.parameters(), second.parameters(), strict=True
+        ):
+            assert torch.allclose(p, 0.75 * q + 0.25 * r)
+    after = [p for model in (first, second) for p in model.parameters()]
+    assert all(torch.equal(p, q) for p, q in zip(before, after, strict=True))
+
+
+def test_interpolation_includes_buffers():
+    first, second = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
+    first[1].running_mean += 4.0
+    second(torch.randn(64, 2))
+    middle = interpolation.interpolate(first, second, 0.5)
+    wanted = (first[1].running_mean + second[1].running_mean) / 2
+    assert torch.allclose(middle[1].running_mean, wanted)
+
+
+def test_alphas_hold_both_ends_exactly():
+    assert interpolation.ALPHAS[0] == -1 and interpolation.ALPHAS[-1] == 2
+    assert len(interpolation.ALPHAS) >= 61 and {0.0, 1.0} <= set(interpolation.ALPHAS)
+
+
+@pytest.mark.parametrize("page", ["../README.md", "README.md", "run_all.sh"])
+def test_every_command_and_file_that_a_page_names_exists(page):
+    text = (HW1 / page).read_text()
+    named = set(re.findall(r"\bhw1/[\w./-]*\w", text)) | set(re.findall(r"\bReport\.pdf", text))
+    made = re.compile(r"hw1/(quick|checkpoints)\b")
+    missing = [name for name in named if not made.match(name) and not (HW1.parent / name).exists()]
+    assert named or page == "run_all.sh"
+    assert not missing
+    for script in re.findall(r"^ *run (\w+)", text, re.MULTILINE):
+        assert (HW1 / f"{script}.py").exists()
+
+
+def test_every_flag_in_the_readme_exists():
+    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", (HW1 / "../README.md").read_text()))
+    known = subprocess.run(
+        [sys.executable, HW1 / "sharpness.py", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert flags and all(flag in known for flag in flags), flags
+
+
+def test_importing_a_script_does_nothing(tmp_path):
+    code = "import random_labels, param_sweep, interpolation, sensitivity, sharpness, plot_all"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(HW1)},
+    )  # fmt: skip
+    assert not done.stdout and not list(tmp_path.iterdir())
+
+
+def test_models_module_names_what_the_logs_hold():
+    assert (
+        models.count_params(models.build("cnn-48", 3))
+        / models.count_params(models.build("cnn-2", 3))
+        > 300
+    )

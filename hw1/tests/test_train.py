@@ -1,0 +1,189 @@
+"""The networks, the one training loop, evaluation, and what a checkpoint restores."""
+
+import copy
+import math
+
+import data
+import models
+import numpy as np
+import pytest
+import torch
+import train
+from torch import nn
+
+BASE = train.SETTING | {
+    "dataset": "digits",
+    "model": "mlp-64-16-10",
+    "batch_size": 100,
+    "epochs": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return data.load("digits")
+
+
+def test_count_params_by_hand():
+    course = models.mlp([784, 256, 256, 256, 10])
+    assert models.count_params(course) == 785 * 256 + 2 * 257 * 256 + 257 * 10 == 335_114
+    assert models.count_params(models.mlp([784, 32, 32, 10])) == 26_506
+    w = 5
+    convolutions = (27 + 1) * w + (9 * w + 1) * 2 * w + (18 * w + 1) * 4 * w
+    assert models.count_params(models.cnn(w)) == convolutions + (4 * w + 1) * 10
+
+
+def test_networks_start_from_he_and_from_their_seed_alone():
+    first, again = (models.build("mlp-784-400-10", 1, generator=seeded(0)) for _ in range(2))
+    assert torch.equal(first[1].weight, again[1].weight)
+    assert first[1].weight.std().item() == pytest.approx(math.sqrt(2 / 784), rel=0.01)
+    assert first[1].bias.abs().max() == 0
+    assert models.build("cnn-3", 1)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert any(isinstance(layer, nn.Dropout) for layer in models.mlp([4, 3, 2], dropout=0.5))
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_three_seeds_differ_and_follow_the_named_one():
+    seeds = {
+        train.seed_for(s, p) for s in (0, 1) for p in ("labels", "weights", "order 1", "order 2")
+    }
+    assert len(seeds) == 8
+
+
+def test_evaluate_is_the_textbook_mean_at_any_batch_size(tensors):
+    x, y = tensors[:2]
+    model = models.mlp([64, 16, 10], dropout=0.5, generator=seeded(0)).train()
+    results = [train.evaluate(model, x, y, batch_size=size) for size in (8, 64, 512, 4096)]
+    assert model.training  # left as it was, measured without dropout
+    with torch.no_grad():
+        probabilities = model.eval()(x).double().softmax(1)
+    loss = -probabilities[torch.arange(len(y)), y].log().mean().item()
+    accuracy = (probabilities.argmax(1) == y).double().mean().item()
+    for result in results:
+        assert result == pytest.approx((loss, accuracy), rel=1e-6)
+
+
+def test_one_epoch_equals_a_loop_written_out(tensors):
+    """Against plain PyTorch: Adam by its formula, the same batches, a smaller last one."""
+    x, y = tensors[0][:250], tensors[1][:250]
+    setting = BASE | {"epochs": 2, "lr": 1e-2}
+    model = train.network(setting)
+    reference = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
+    assert [e for e, finite in train.epochs(model, optimizer, x, y, setting, 1) if finite] == [1, 2]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in reference.parameters()]
+    step = 0
+    for epoch in (1, 2):
+        order = torch.randperm(250, generator=seeded(train.seed_for(0, f"order {epoch}")))
+        for rows in (order[:100], order[100:200], order[200:]):
+            step += 1
+            loss = nn.functional.cross_entropy(reference(x[rows]), y[rows])
+            gradients = torch.autograd.grad(loss, list(reference.parameters()))
+            with torch.no_grad():
+                for p, g, (m, v) in zip(reference.parameters(), gradients, moments, strict=True):
+                    m.mul_(0.9).add_(0.1 * g)
+                    v.mul_(0.999).add_(0.001 * g * g)
+                    scale = (v / (1 - 0.999**step)).sqrt() + 1e-8
+                    p -= 1e-2 * (m / (1 - 0.9**step)) / scale
+    for p, q in zip(model.parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-5)
+
+
+def test_cosine_goes_from_the_rate_to_nearly_zero(tensors):
+    setting = BASE | {"schedule": "cosine", "epochs": 8}
+    model = train.network(setting)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    rates = [
+        optimizer.param_groups[0]["lr"]
+        for _ in train.epochs(model, optimizer, tensors[0][:50], tensors[1][:50], setting, 1)
+    ]
+    wanted = [1e-3 * (1 + math.cos(math.pi * k / 8)) / 2 for k in range(8)]
+    assert rates == pytest.approx(wanted)
+
+
+def test_history_is_measured_at_rest_and_never_on_running_averages(tensors, tmp_path):
+    setting = BASE | {"log_every": 2, "dropout": 0.3}
+    state = train.train(setting, tensors, tmp_path / "state")
+    model = train.network(setting, state["stops"]["epochs"]["weights"])
+    assert [row["epoch"] for row in state["history"]] == [0, 1, 2, 3, 4]
+    final = {"epoch": 4} | train.metrics(model, *tensors)
+    assert state["history"][-1] == final
+    ends = train.train(BASE, tensors, tmp_path / "ends")["history"]
+    assert [row["epoch"] for row in ends] == [0, 4]
+
+
+def test_target_stop_is_the_first_epoch_under_it_and_epochs_stop_is_kept(tensors, tmp_path):
+    setting = BASE | {"target": 1.0, "max_epochs": 50, "epochs": 3}
+    state = train.train(setting, tensors, tmp_path / "state")
+    losses = [row["train_loss"] for row in state["history"]]
+    first = next(epoch for epoch, loss in enumerate(losses) if loss < 1.0)
+    assert state["stops"]["train_loss"]["epoch"] == first
+    assert state["stops"]["epochs"]["epoch"] == 3
+    for stop in state["stops"].values():
+        model = train.network(setting, stop["weights"])
+        loss, _ = train.evaluate(model, *tensors[:2])
+        assert loss == losses[stop["epoch"]]
+
+
+def test_a_target_out_of_reach_and_a_diverged_loss_leave_nan_not_numbers(tensors, tmp_path):
+    far = BASE | {"target": 1e-9, "max_epochs": 5, "epochs": 3}
+    state = train.train(far, tensors, tmp_path / "far")
+    assert state["finite"] and not state["stops"]["train_loss"]["reached"]
+    assert all(v.isnan().all() for v in state["stops"]["train_loss"]["weights"].values())
+    wild = train.train(BASE | {"optimizer": "sgd", "lr": 1e12}, tensors, tmp_path / "wild")
+    assert not wild["finite"] and math.isnan(wild["history"][-1]["train_loss"])
+    weights = wild["stops"]["epochs"]["weights"]
+    loss, accuracy = train.evaluate(train.network(BASE, weights), *tensors[:2])
+    assert math.isnan(loss) and math.isnan(accuracy)
+
+
+@pytest.mark.parametrize(
+    "change", [{"optimizer": "adam"}, {"optimizer": "momentum", "dropout": 0.2}]
+)
+def test_a_run_cut_in_the_middle_ends_in_the_same_bits(tensors, tmp_path, monkeypatch, change):
+    setting = BASE | change | {"log_every": 1}
+    whole = train.train(setting, tensors, tmp_path / "whole")
+    monkeypatch.setattr(train, "SECONDS_BETWEEN_CHECKPOINTS", -1)  # after every epoch
+    save, saved = train.save, []
+
+    def save_and_die(path, state):
+        save(path, state)
+        saved.append(state["epoch"])
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(setting, tensors, tmp_path / "cut")
+    monkeypatch.setattr(train, "save", save)
+    resumed = train.train(setting, tensors, tmp_path / "cut")
+    assert saved == [1, 2]
+    assert resumed["history"] == whole["history"]
+    for name, value in whole["stops"]["epochs"]["weights"].items():
+        assert torch.equal(value, resumed["stops"]["epochs"]["weights"][name])
+
+
+def test_no_test_example_is_ever_trained_on(tensors):
+    """The rows that the loop reads are training rows, each once an epoch."""
+    x = torch.arange(130.0).reshape(130, 1, 1, 1)
+    y, seen = torch.zeros(130, dtype=torch.int64), []
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1, 10))
+
+        def forward(self, inputs):
+            seen.append(inputs.flatten())
+            return inputs.flatten(1) @ self.weight * 0
+
+    model = Spy()
+    list(
+        train.epochs(model, torch.optim.SGD(model.parameters(), 1.0), x, y, BASE | {"epochs": 2}, 1)
+    )
+    epochs = torch.cat(seen).reshape(2, 130)
+    assert np.array_equal(epochs.sort(1).values, np.tile(np.arange(130.0), (2, 1)))
+    assert not torch.equal(epochs[0], epochs[1])  # a new order
