@@ -55,5 +55,11 @@ run sensitivity cifar10
 run sharpness mnist
 "$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"}
 
+if [ -z "$quick$dataset" ]; then # the report is about the full run: it stops where the logs differ
+  elsewhere=()
+  if [ "$out" != "$here" ]; then elsewhere=(--out "$out"); fi
+  "$python" "$here/report/build.py" ${elsewhere[@]+"${elsewhere[@]}"} || status=1
+fi
+
 printf '\nMinutes:\n%sFigures: %s\n' "$minutes" "$out/figures"
 exit $status
