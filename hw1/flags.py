@@ -1,11 +1,12 @@
 """The flags that every experiment has, declared and checked once."""
 
 import argparse
-import os
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import joblib
 import torch
 from files import SHAPES
 
@@ -18,51 +19,49 @@ def arguments(doc, dataset, epochs, quick_epochs):
     doc: the module's docstring; dataset: its default; epochs: the default for each data set.
     """
     shown = ", ".join(f"{number} on {name}" for name, number in epochs.items())
-
-    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
-
-    parser = argparse.ArgumentParser(description=doc, formatter_class=Formatter)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=doc, formatter_class=formatter)
     add = parser.add_argument
-    add("--dataset", choices=list(SHAPES), default=dataset, help="data set")
+    add("--dataset", choices=list(SHAPES), default=dataset, help="(default: %(default)s)")
     add("--data-dir", metavar="DIR", help="folder of the data (default: $HW1_DATA, then data/)")
     add("--seeds", nargs="+", type=seed, metavar="N", help="(default: 0 1 2, or 0 1 with --quick)")
     add("--epochs", type=positive_int, metavar="N", help=f"(default: {shown})")
-    add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute")
-    add(
-        "--jobs",
-        type=positive_int,
-        metavar="N",
-        help="runs side by side (default: cores; 1 on a GPU)",
-    )
+    add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto",
+        help="(default: auto, the GPU if there is one)")  # fmt: skip
+    add("--jobs", type=positive_int, metavar="N",
+        help="runs side by side (default: as many as cores, one on a GPU)")  # fmt: skip
     add("--dask", metavar="ADDRESS", help="send the runs to the Dask scheduler at this address")
     add("--out", type=Path, metavar="DIR", help="(default: hw1, or hw1/quick with --quick)")
-    add("--quick", action="store_true", help="a small version of everything, to see that it works")
-    add("--fresh", action="store_true", help="forget this script's earlier runs")
+    add("--quick", action="store_true", help="a small version of it all (default: the whole)")
+    add("--fresh", action="store_true", help="forget this script's earlier runs (default: go on)")
     args = parser.parse_args()
     args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2])
+    args.epochs = args.epochs or (quick_epochs if args.quick else epochs[args.dataset])
+    args.out = (args.out or (HERE / "quick" if args.quick else HERE)).absolute()
+    args.script = Path(sys.argv[0]).stem
+    _check(parser, args)
+    if args.device == "auto":
+        found = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
+        args.device = (found or ["cpu"])[0]
+    args.jobs = args.jobs or (joblib.cpu_count() if args.device == "cpu" else 1)
+    return args
+
+
+def _check(parser, args):
+    """End the program with one sentence where a flag cannot be had."""
     if len(set(args.seeds)) < len(args.seeds):
         parser.error("argument --seeds: the same seed is named twice")
     if args.device in ("cuda", "mps") and not getattr(torch, args.device).is_available():
         parser.error(f"argument --device: PyTorch finds no {args.device} device; use --device cpu")
     if args.dask and not find_spec("distributed"):
         parser.error("argument --dask: install it first: pip install dask[distributed]")
-    if args.device == "auto":
-        found = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
-        args.device = (found or ["cpu"])[0]
-    args.epochs = args.epochs or (quick_epochs if args.quick else epochs[args.dataset])
-    args.jobs = args.jobs or (len(os.sched_getaffinity(0)) if args.device == "cpu" else 1)
-    args.out = (args.out or (HERE / "quick" if args.quick else HERE)).absolute()
-    args.script = Path(sys.argv[0]).stem
     try:
         for folder in ("logs", "checkpoints"):
             (args.out / folder).mkdir(parents=True, exist_ok=True)
-            probe = args.out / folder / f"{args.script}.{os.getpid()}.part"
-            probe.write_bytes(b"0")
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=args.out / folder) as probe:  # a kill leaves nothing
+                probe.write(bytes(4096))
     except OSError as error:
         parser.error(f"argument --out: cannot write to {args.out}: {error.strerror}")
-    return args
 
 
 def positive_int(text):

@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import joblib
@@ -22,9 +21,8 @@ DATA_NOTES = {  # by the first digits of the digest of the arrays
 
 def about(args, data_digest):
     """Return what the .json beside a log says, but for the seconds."""
-    git = partial(subprocess.run, cwd=HERE, capture_output=True, text=True)
-    commit = git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
-    changed = git(["git", "status", "--porcelain", "--", "*.py"]).stdout.strip()
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    changed = _git("status", "--porcelain", "--", "*.py")
     packages = {"torch": torch, "numpy": np, "joblib": joblib}
     versions = {name: package.__version__ for name, package in packages.items()}
     device = torch.cuda.get_device_name() if args.device == "cuda" else _processor()
@@ -38,6 +36,14 @@ def about(args, data_digest):
         "data_digest": data_digest,
         "data_note": DATA_NOTES.get(data_digest[:16], ""),
     }
+
+
+def _git(*words):
+    try:
+        run = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False)
+    except OSError:  # there is no git on this machine
+        return ""
+    return run.stdout.strip()
 
 
 def _processor():
@@ -64,6 +70,9 @@ def write(args, log, columns, rows, about):
     for suffix, content in contents.items():
         path = args.out / "logs" / f"{log}_{args.dataset}.{suffix}"
         part = path.with_name(f"{path.name}.part")
-        part.write_text(content)
-        part.replace(path)
+        try:
+            part.write_text(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)  # still there if the disk is full
     print(f"{args.script}: wrote {path.with_suffix('.csv')}", flush=True)

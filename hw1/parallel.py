@@ -4,16 +4,24 @@ Each call computes on one thread, so that its result does not depend on how many
 """
 
 import os
+import pickle
 import signal
+import sys
 import threading
 import time
+from contextlib import contextmanager
 from functools import cache
+from multiprocessing import resource_tracker
+from pathlib import Path
 
 import joblib
 import torch
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
+
+HERE = Path(__file__).resolve().parent
+KILLED = "its process was killed (is there enough memory?)"
 
 
 def side_by_side(args, title, function, calls, costs=None):
@@ -30,9 +38,13 @@ def side_by_side(args, title, function, calls, costs=None):
     with tqdm(total=sum(costs.values()), desc=title, bar_format=bar) as progress:
 
         def results(keys, jobs):
-            todo = [joblib.delayed(_call)(parent, key, function, calls[key]) for key in keys]
+            todo = [(parent, key, function, calls[key]) for key in keys]
+            call = _portable if args.dask else joblib.delayed(_call)
             with _backend(args, jobs):
-                for key, value, error in joblib.Parallel(return_as="generator_unordered")(todo):
+                parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all")
+                with _interrupts_held():  # the processes start in here
+                    outcomes = parallel(call(*arguments) for arguments in todo)
+                for key, value, error in outcomes:
                     del left[key]
                     progress.update(costs[key])
                     yield key, value, error
@@ -44,16 +56,74 @@ def side_by_side(args, title, function, calls, costs=None):
                 try:
                     yield from results([key], 2)
                 except TerminatedWorkerError:
-                    yield key, None, "its process was killed (is there enough memory?)"
+                    yield key, None, KILLED
 
 
+@contextmanager
 def _backend(args, jobs):
-    if args.dask:
-        from dask.distributed import Client
+    """Have joblib use args.jobs processes or the Dask cluster. Raises OSError if it is not there."""
+    if not args.dask:
+        options = {"n_jobs": jobs, "inner_max_num_threads": 1, "max_nbytes": None}
+        options |= {"initializer": _follow, "initargs": (os.getpid(),)}  # before its first call
+        with joblib.parallel_config("loky", **options):
+            yield
+        return
+    from dask.distributed import Client
 
-        Client(args.dask)
-        return joblib.parallel_config("dask")
-    return joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1, max_nbytes=None)
+    try:
+        client = Client(args.dask, timeout=10)
+    except (OSError, ValueError) as error:
+        raise OSError(f"no Dask scheduler answers at {args.dask} ({error})") from None
+    with client, joblib.parallel_config(_dask_backend(client)):
+        if max(client.nthreads().values(), default=1) > 1:  # runs share a process's generator
+            raise OSError("start the Dask workers with --nthreads 1")
+        yield
+
+
+@contextmanager
+def _interrupts_held():
+    """Hold Ctrl-C back: a process that is started meanwhile never sees it, this one does later."""
+    resource_tracker.ensure_running()  # to start it later would let Ctrl-C through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _dask_backend(client):
+    """Return joblib's Dask backend, mended in two places.
+
+    It would wait for ever for a call that kills its workers, and compute here if one worker is up.
+    """
+    from joblib._dask import DaskDistributedBackend
+
+    class Backend(DaskDistributedBackend):
+        def submit(self, func, callback=None):
+            future = super().submit(func, callback)
+            lost = [(call.key, None, KILLED) for call, _, _ in func.items]
+            future.add_done_callback(lambda done: done.exception() and callback(lost))
+            return future
+
+        def effective_n_jobs(self, n_jobs):
+            return max(2, super().effective_n_jobs(n_jobs))
+
+    return Backend(client=client, wait_for_workers_timeout=60)
+
+
+def _portable(parent, key, *arguments):
+    """Pack a call for the scheduler and the workers, which do not know where our modules are."""
+    import cloudpickle  # comes with Dask
+
+    content, here = cloudpickle.dumps((_call, (parent, key, *arguments))), str(HERE)
+
+    def call():  # like any local function, this one travels as code, not as a module's name
+        sys.path[:0] = [here] * (here not in sys.path)
+        function, arguments = pickle.loads(content)
+        return function(*arguments)
+
+    call.key = key
+    return joblib.delayed(call)()
 
 
 def _call(parent, key, function, arguments):
@@ -81,5 +151,6 @@ def _follow(parent):
 
 
 def stop_workers():
-    """End the processes at once, whatever they are doing."""
-    get_reusable_executor().shutdown(wait=False, kill_workers=True)
+    """End the processes at once, whatever they are doing; a second Ctrl-C changes nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    get_reusable_executor(reuse=True, kill_workers=True).shutdown(kill_workers=True)

@@ -9,6 +9,7 @@ same bytes. Ten seconds a data set.
 
 import argparse
 import itertools
+import json
 import sys
 from pathlib import Path
 
@@ -237,6 +238,38 @@ def predictors(logs, out, dataset):
     finish(fig, out / f"predictors_{dataset}", [key] * lost, series=STOPS)
 
 
+def benchmark(logs, out):
+    """Speed beside other code, with the targets; seconds and memory of an epoch as it grows."""
+    t = read(logs / "benchmark.csv")
+    summary = json.loads((logs / "benchmark.json").read_text())["summary"]
+    rows = [row for row in summary if "/" in row["kind"]]
+    fig = plt.figure(figsize=(WIDTH, 3.2))
+    grid = fig.add_gridspec(2, 4, width_ratios=(1.6, 1, 1, 1))
+    ax = fig.add_subplot(grid[:, 0], xscale="log", xlabel="speed, theirs = 1")
+    for y, row in enumerate(rows):
+        goal = row["target"] if row["sense"] == "at least" else 1 / row["target"]
+        ax.plot(row["theirs"] / row["ours"], y, "o", color=BLUE)
+        ax.plot(goal, y, "|", color=BLACK, ms=9)
+    ax.axvline(1, color=GREY, lw=0.7, zorder=0.5)
+    ax.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5))
+    ax.set_yticklabels([label(row["comparison"]) for row in rows])
+    for i, name in enumerate(("width", "examples", "jobs"), 1):
+        mine = t[t["comparison"] == f"scaling_{name}"]
+        x = mine["setting"].astype(float)
+        for row, (column, unit) in enumerate((("seconds", "s / epoch"), ("peak_mb", "peak, MB"))):
+            ax = fig.add_subplot(grid[row, i], xlabel=name if row else "", ylabel=unit)
+            y = mine[column].astype(float)
+            curve(ax, x, y, (BLUE, ORANGE)[row], marker="o")
+            ax.set_ylim(0, 1.1 * np.nanmax(y, initial=0) or 1)
+            ax.set_xticks(np.unique(x)[:: 1 if name == "jobs" else -2])
+            ax.xaxis.set_major_formatter("{x:,.0f}")
+    keys = [
+        ("measured", BLUE, {"ls": "", "marker": "o"}),
+        ("target", BLACK, {"ls": "", "marker": "|"}),
+    ]
+    finish(fig, out / "benchmark", keys)
+
+
 FIGURES = {random_labels: ["random_labels"], param_sweep: ["param_sweep"],
            interpolation: ["interpolation", "interpolation_shared"], sensitivity: ["sensitivity"],
            sharpness: ["sharpness"], reparametrization: ["reparametrization"],
@@ -254,7 +287,8 @@ def main():
     flags = f" --dataset {args.dataset}" if args.dataset else ""
     flags += f" --out {args.out}" if args.out != parser.get_default("out") else ""
     missing = [log for log in LOGS if not any((logs / f"{log}_{d}.csv").exists() for d in names)]
-    if len(missing) == len(LOGS):
+    speed = (logs / "benchmark.csv").exists()
+    if len(missing) == len(LOGS) and not speed:
         parser.exit(2, f"No CSV to draw in {logs}: `bash hw1/run_all.sh{flags}` makes them all.\n")
     for log in missing:
         path, script = logs / f"{log}_{args.dataset or '*'}.csv", LOGS[log] or log
@@ -269,6 +303,11 @@ def main():
         except ValueError as error:
             files, error = " and ".join(map(str, paths.values())), " ".join(str(error).split())
             parser.exit(2, f"{files} cannot be drawn: {error}.\n")
+    try:
+        if speed:
+            benchmark(logs, figures)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{logs}/benchmark.csv and .json cannot be drawn: {error}.\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import shutil
 import sys
 import time
 import zipfile
-import zlib
 from functools import cache
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import torch
 import train
 from data import digest, standardise
 from filelock import FileLock, Timeout
-from files import DataError, arrays
+from files import KEYS, DataError, arrays
 from measures import MeasureError
 from models import count_params
 from parallel import side_by_side, stop_workers
@@ -129,11 +128,12 @@ def _prepare(args):
 
 
 def _sound(path):
-    """Return whether the file is there and its checksums are right."""
+    """Return whether the file is there, its checksums are right and it holds four tensors."""
     try:
         with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except (OSError, zipfile.BadZipFile, zlib.error):
+            whole = file.testzip() is None
+        return whole and len(torch.load(path, mmap=True, weights_only=True)) == len(KEYS)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is made again
         return False
 
 
@@ -146,13 +146,14 @@ def _train_all(args, tasks, context):
     settings = {_key(salt, setting): setting for task in tasks for setting in task["runs"]}
     states = {key: context["folder"] / f"{key}.state" for key in settings}
     longest_first = sorted(settings, key=lambda key: -_cost(settings[key]))
-    print(f"{args.script}: {len(settings)} runs of {args.epochs} epochs on {args.dataset}, then "
-          f"{len(tasks)} measurements, {args.jobs} at a time on {args.device}", flush=True)  # fmt: skip
+    plan = f"{len(settings)} runs of {args.epochs} epochs on {args.dataset}, then {len(tasks)}"
+    plan += f" measurements, {args.jobs} at a time on {args.device}"
+    print(f"{args.script}: {plan}", flush=True)
     calls = {key: (settings[key], context, states[key]) for key in longest_first}
     costs = {key: _cost(settings[key]) for key in longest_first}
     seconds, bad = 0, []
     for key, value, error in side_by_side(args, "training", _train, calls, costs):
-        name = ", ".join(f"{k}={v}" for k, v in settings[key].items() if v != train.SETTING[k])
+        name = _name(settings[key])
         if error:
             bad.append(f"the run with {name} failed: {error}")
         else:
@@ -178,7 +179,8 @@ def _measure_all(args, tasks, measure, states, context):
     for number, value, error in side_by_side(args, "measuring", _measure, calls):
         rows[number] = value
         if error:
-            failed.append(f"a measurement for {tasks[number]['log']} failed: {error}")
+            names = " and ".join(_name(setting) for setting in tasks[number]["runs"])
+            failed.append(f"measuring {names} for {tasks[number]['log']} failed: {error}")
     by_log = {task["log"]: [] for task in tasks}
     for number, task in enumerate(tasks):
         by_log[task["log"]] += rows[number] or []
@@ -188,7 +190,8 @@ def _measure_all(args, tasks, measure, states, context):
 def _train(setting, context, path):
     state = train.train(setting, _tensors(context["tensors"], context["device"]), path)
     reached = all(stop["reached"] for stop in state["stops"].values())
-    return state["finite"], reached, state["seconds"]
+    losses = [row[f"{split}_loss"] for row in state["history"] for split in ("train", "test")]
+    return state["finite"] and all(map(math.isfinite, losses)), reached, state["seconds"]
 
 
 def _measure(measure, task, paths, context, rows_path):
@@ -208,14 +211,20 @@ def _tensors(path, device):
     return [tensor.to(device) for tensor in torch.load(path, mmap=True, weights_only=True)]
 
 
+def _name(setting):
+    return ", ".join(f"{k}={v}" for k, v in setting.items() if v != train.SETTING[k])
+
+
 def _key(salt, value):
     return hashlib.sha256(json.dumps([salt, value], sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _cost(setting):
     """Return a guess at the work in one run, in multiply-adds."""
+    size = setting["train_size"] or 60_000
     work = 3 * common(setting)["n_params"] + 2e6 / setting["batch_size"] + 1e5
-    return setting["epochs"] * (setting["train_size"] or 60_000) * work
+    late = 30 * setting["batch_size"] / size if setting["target"] else 0  # few steps an epoch
+    return setting["epochs"] * (1 + late) * size * work
 
 
 @cache

@@ -28,7 +28,7 @@ SETTING = {
     "dropout": 0.0,
     "label_corruption": 0.0,  # fraction of the training labels shuffled among themselves
     "train_size": None, "test_size": None,  # the first rows of each split; None for all
-    "log_every": None,  # measure epochs 0 to 10 and each log_every-th; None: the first and last only
+    "log_every": None,  # measure epochs 0 to 10 and every log_every-th; None: only the ends
     "target": None,  # measure every epoch, go on until the train loss is under it
     "max_epochs": None,
 }  # fmt: skip
@@ -43,7 +43,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 20
 
 
 def seed_for(seed, purpose):
-    """Return the seed for one purpose (labels, weights, the order in epoch 3) under a named seed."""
+    """Return the seed for one purpose (labels, weights, order in epoch 3) under a named seed."""
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:6], "big")
 
 

@@ -122,8 +122,8 @@ def test_help_shows_every_default(tmp_path):
 
 def test_interpolation_ends_at_the_models_and_alpha_never_compounds():
     x, y = data.load("digits")[2:]
-    first, second = (train.network(train.SETTING | {
-        "dataset": "digits", "model": "mlp-64-16-10", "seed": seed}) for seed in (0, 1))  # fmt: skip
+    base = train.SETTING | {"dataset": "digits", "model": "mlp-64-16-10"}
+    first, second = (train.network(base | {"seed": seed}) for seed in (0, 1))
     before = [p.clone() for model in (first, second) for p in model.parameters()]
     for _ in range(2):  # a second walk along the line sees the same models
         assert train.evaluate(
