@@ -1,0 +1,402 @@
+"""Runs that are killed, interrupted, damaged or misused: nothing lost, nothing silently wrong."""
+
+import csv
+import errno
+import hashlib
+import io
+import math
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import files
+import flags
+import kill
+import numpy as np
+import pytest
+import random_labels
+import runs
+import torch
+import train
+
+# ---- in this process: small runs, one at a time
+
+
+def arguments(monkeypatch, out, *words):
+    command = ["random_labels.py", "--dataset", "digits", "--quick", "--jobs", "1"]
+    monkeypatch.setattr(sys, "argv", [*command, "--seeds", "0", "--out", str(out), *words])
+    return flags.arguments("Probe.", "digits", {"digits": 2, "mnist": 2}, quick_epochs=2)
+
+
+def run(args, **changes):
+    """Train and log a little network for each seed, and one more with the changes, if any."""
+    shared = {"model": "mlp-64-8-10", "batch_size": 100}
+    settings = [runs.setting(args, **shared, seed=seed) for seed in args.seeds]
+    settings += [runs.setting(args, **(shared | changes))] if changes else []
+    tasks = [{"log": "random_labels", "runs": [setting]} for setting in settings]
+    columns = {"random_labels": random_labels.COLUMNS}
+    return runs.run(args, columns, tasks, random_labels.measure)
+
+
+def log(out):
+    return (out / "logs" / "random_labels_digits.csv").read_bytes()
+
+
+def test_seeds_that_are_added_later_change_no_byte(monkeypatch, tmp_path):
+    later, at_once = tmp_path / "later", tmp_path / "at once"
+    assert run(arguments(monkeypatch, later)) == 0
+    assert run(arguments(monkeypatch, later, "--seeds", "0", "1", "2")) == 0
+    assert run(arguments(monkeypatch, at_once, "--seeds", "0", "1", "2")) == 0
+    assert log(later) == log(at_once)
+
+
+def test_what_matters_changes_the_digest_and_a_comment_does_not(monkeypatch, tmp_path):
+    args = arguments(monkeypatch, tmp_path)
+    setting = runs.setting(args, model="mlp-64-8-10")
+    keys = {runs._key(["data"], setting), runs._key(["other data"], setting)}
+    keys |= {runs._key(["data"], setting | {name: "other"}) for name in setting}
+    assert len(keys) == 2 + len(setting)
+
+    code, train_py = runs._code.__wrapped__, kill.copy_of_hw1(tmp_path / "hw1") / "train.py"
+    monkeypatch.setattr(runs, "HERE", train_py.parent)
+    source, before = train_py.read_text(), code("train")
+    train_py.write_text("# a comment\n\n" + source.replace('"""The one', '"""One'))
+    assert code("train") == before
+    train_py.write_text(source.replace("momentum=0.9", "momentum=0.8"))
+    assert code("train") != before
+
+
+class Hostile:
+    """Makes a file if it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def checked(content):
+    """Return the content of a checkpoint whose checksum is right."""
+    return hashlib.sha256(content).digest() + content
+
+
+def torch_bytes(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+DAMAGES = {
+    "truncated": lambda old, trap: old[: len(old) // 2],
+    "empty": lambda old, trap: b"",
+    "a bit flipped": lambda old, trap: old[:-50] + bytes([old[-50] ^ 1]) + old[-49:],
+    "from another version": lambda old, trap: torch_bytes({"done": True}),
+    "hostile": lambda old, trap: checked(pickle.dumps(Hostile(trap), protocol=2)),
+    "hostile in torch's format": lambda old, trap: checked(torch_bytes(Hostile(trap))),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("suffix", ["state", "rows"])
+def test_a_damaged_checkpoint_is_made_again(monkeypatch, tmp_path, capsys, damage, suffix):
+    args, trap = arguments(monkeypatch, tmp_path), tmp_path / "trap"
+    assert run(args) == 0
+    [path] = (tmp_path / "checkpoints").rglob(f"*.{suffix}")
+    wanted, sound = log(tmp_path), path.read_bytes()
+    path.write_bytes(DAMAGES[damage](sound, trap))
+    capsys.readouterr()
+    assert run(args) == 0
+    assert capsys.readouterr().err.count("warning") == 1
+    assert log(tmp_path) == wanted and not trap.exists()
+    assert run(args) == 0 and "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_cached_tensors_are_made_again(monkeypatch, tmp_path, damage):
+    args, trap = arguments(monkeypatch, tmp_path), tmp_path / "trap"
+    assert run(args) == 0
+    [path] = (tmp_path / "checkpoints").glob("*.tensors")
+    wanted, sound = log(tmp_path), path.read_bytes()
+    content = DAMAGES[damage](sound, trap)
+    path.unlink()  # this process has mapped it
+    path.write_bytes(content[32:] if damage.startswith("hostile") else content)
+    runs._tensors.cache_clear()
+    shutil.rmtree(tmp_path / "checkpoints" / "random_labels_digits")
+    assert run(args) == 0
+    assert log(tmp_path) == wanted and path.read_bytes() == sound and not trap.exists()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lr": 1e30, "epochs": 4}, {"lr": 1e30, "epochs": 1, "batch_size": 1000}]
+)
+def test_divergence_is_named_and_the_other_runs_are_kept(monkeypatch, tmp_path, capsys, changes):
+    assert run(arguments(monkeypatch, tmp_path)) == 0
+    wanted = log(tmp_path).decode()
+    for _ in range(2):  # and when it is read from its checkpoint
+        assert run(arguments(monkeypatch, tmp_path), optimizer="sgd", **changes) == 1
+        assert f"optimizer=sgd, lr={changes['lr']}" in capsys.readouterr().err
+    assert log(tmp_path).decode().startswith(wanted)
+    last = list(csv.DictReader(log(tmp_path).decode().splitlines()))[-1]
+    assert not math.isfinite(float(last["train_loss"])) and last["optimizer"] == "sgd"
+
+
+def test_a_full_disk_leaves_old_files_and_nothing_half_written(monkeypatch, tmp_path, capsys):
+    args = arguments(monkeypatch, tmp_path)
+    assert run(args) == 0
+    wanted = log(tmp_path)
+
+    def full(path, value):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save", full)
+        assert run(arguments(monkeypatch, tmp_path, "--seeds", "0", "1")) == 1
+    message = capsys.readouterr().err
+    assert "seed=1" in message and "No space left" in message and "Traceback" not in message
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))
+    try:
+        code = run(args)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2 and "File too large" in capsys.readouterr().err
+    assert log(tmp_path) == wanted and not list(tmp_path.rglob("*.part"))
+
+
+def test_a_machine_without_git_writes_its_logs(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run(arguments(monkeypatch, tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--epochs", "0"], "--epochs: 0 is not a positive number"),
+        (["--epochs", "-3"], "--epochs: -3 is not a positive number"),
+        (["--epochs", "1.5"], "--epochs: invalid"),
+        (["--jobs", "0"], "--jobs: 0 is not a positive number"),
+        (["--jobs", "-1"], "--jobs: -1 is not a positive number"),
+        (["--seeds", "0", "1", "0"], "--seeds: the same seed is named twice"),
+        (["--seeds", "-1"], "--seeds: -1 is negative"),
+        (["--seeds", "a"], "--seeds: invalid"),
+        (["--seeds"], "--seeds: expected at least one argument"),
+        (["--dataset", "imagenet"], "--dataset: invalid choice: 'imagenet'"),
+        (["--device", "cuda"], "--device: PyTorch finds no cuda device"),
+        (["--colour", "red"], "unrecognized arguments: --colour red"),
+        (["--out", "a file/below"], "--out: cannot write to"),
+        (["--out", "/proc/nowhere"], "--out: cannot write to"),
+    ],
+)
+def test_a_mistake_in_the_flags_is_one_sentence(monkeypatch, tmp_path, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    Path("a file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        arguments(monkeypatch, tmp_path, *words)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("random_labels.py: error: ") and message in last
+
+
+# ---- damaged data
+
+
+def npz(**changes):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, size in (("train", 20), ("test", 10)):
+        arrays[f"x_{split}"] = rng.integers(0, 256, (size, 28, 28), np.uint8)
+        arrays[f"y_{split}"] = np.arange(size) % 10
+    buffer = io.BytesIO()
+    np.savez(buffer, **{k: v for k, v in (arrays | changes).items() if v is not None})
+    return buffer.getvalue()
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+IMAGES = np.random.default_rng(1).integers(0, 256, (20, 28, 28), np.uint8)
+LABELS = np.arange(20) % 10
+DAMAGED = {
+    "truncated": npz()[:-300],
+    "empty": b"",
+    "not a zip": b"<html>404 Not Found</html>",
+    "one array": npy(IMAGES),
+    "a byte flipped": npz()[:5000] + bytes([npz()[5000] ^ 1]) + npz()[5001:],
+    "missing key": npz(y_test=None),
+    "wrong shape": npz(x_train=IMAGES[:, :14]),
+    "flat images": npz(x_train=IMAGES.reshape(20, 784)),
+    "wrong dtype": npz(x_train=IMAGES.astype(np.int64)),
+    "NaN": npz(x_train=np.where(IMAGES < 9, np.nan, IMAGES / 255)),
+    "labels of floats": npz(y_train=LABELS / 1.0),
+    "label out of range": npz(y_train=LABELS + 1),
+    "negative label": npz(y_train=LABELS - 1),
+    "lengths differ": npz(y_train=LABELS[:-1]),
+    "pickled objects": npz(y_train=np.array([Hostile(Path("trap"))] * 20)),
+    "zero rows": npz(x_test=IMAGES[:0], y_test=LABELS[:0]),
+    "constant pixels": npz(x_train=np.zeros_like(IMAGES)),
+}
+
+
+def test_the_undamaged_file_is_read(tmp_path):
+    (tmp_path / "mnist.npz").write_bytes(npz())
+    assert files.arrays("mnist", tmp_path)["x_train"].shape == (20, 28, 28, 1)
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_data_stop_before_training(monkeypatch, tmp_path, capsys, damage):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mnist.npz"
+    path.write_bytes(DAMAGED[damage])
+    words = ["--dataset", "mnist", "--data-dir", str(tmp_path)]
+    assert run(arguments(monkeypatch, tmp_path / "out", *words)) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"random_labels: error: {path}")
+    assert not list(tmp_path.rglob("*.state")) and not Path("trap").exists()
+
+
+@pytest.mark.parametrize("channel", ["missing", "constant"])
+def test_colour_images_need_three_channels_that_vary(tmp_path, channel):
+    x = np.random.default_rng(2).integers(0, 256, (30, 32, 32, 3), np.uint8)
+    x[..., 1] = 7
+    x, y = (x[..., 0] if channel == "missing" else x), np.arange(30) % 10
+    np.savez(tmp_path / "cifar10.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    with pytest.raises(files.DataError, match="channel|shape"):
+        files.arrays("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("name", files.MNIST_MD5)
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_damaged_mnist_files_are_named(monkeypatch, tmp_path, name, damage):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for key in files.MNIST_MD5:
+        content = bytes(16) + IMAGES.tobytes() if "images" in key else bytes(8) + bytes(20)
+        (raw / key).write_bytes(content)
+        monkeypatch.setitem(files.MNIST_MD5, key, hashlib.md5(content).hexdigest())
+    assert len(files.arrays("mnist", tmp_path)["x_train"]) == 20
+    content = bytearray((raw / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (raw / name).write_bytes(content[:-1] if damage == "truncated" else content)
+    with pytest.raises(files.DataError, match=name) as error:
+        files.arrays("mnist", tmp_path)
+    assert "\n" not in str(error.value)
+
+
+# ---- in processes of their own, from a copy whose path has a space and an umlaut
+
+PROBE = """
+import os, signal, sys
+from pathlib import Path
+import flags, random_labels, runs
+
+DEADLY = Path(__file__).with_name("deadly")
+
+def measure(task, states, tensors):
+    if DEADLY.exists() and task["runs"][0]["seed"] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return random_labels.measure(task, states, tensors)
+
+if __name__ == "__main__":
+    args = flags.arguments("Probe.", "digits", {"digits": 2}, quick_epochs=2)
+    settings = [runs.setting(args, model="mlp-64-8-10", seed=seed) for seed in args.seeds]
+    tasks = [{"log": "probe", "runs": [setting]} for setting in settings]
+    sys.exit(runs.run(args, {"probe": random_labels.COLUMNS}, tasks, measure))
+"""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Return a copy of hw1, and what its param_sweep writes in how many seconds if left alone."""
+    folder = tmp_path_factory.mktemp("paths") / "a b ü"
+    hw1 = kill.copy_of_hw1(folder / "hw1 é")
+    before = sorted(path for path in hw1.rglob("*") if "__pycache__" not in path.parts)
+    started = time.monotonic()
+    assert kill.start(hw1, "param_sweep", folder / "out").wait() == 0
+    seconds = time.monotonic() - started
+    after = sorted(path for path in hw1.rglob("*") if "__pycache__" not in path.parts)
+    assert before == after  # with --out elsewhere the checkout may be read-only
+    return hw1, kill.contents(folder / "out"), seconds
+
+
+def until(text, out, seconds=60):
+    """Wait for a text among a script's messages."""
+    end = time.monotonic() + seconds
+    while text not in Path(f"{out}.log").read_text():
+        assert time.monotonic() < end, f"{text!r} never came"
+        time.sleep(0.01)
+
+
+def test_the_number_of_jobs_changes_no_byte(undisturbed, tmp_path):
+    hw1, wanted, _ = undisturbed
+    assert kill.start(hw1, "param_sweep", tmp_path / "out", "--jobs", "1").wait() == 0
+    assert kill.contents(tmp_path / "out") == wanted
+
+
+def test_killed_and_started_again_no_byte_changes(undisturbed, tmp_path):
+    hw1, wanted, seconds = undisturbed
+    assert kill.trial(hw1, "param_sweep", tmp_path / "out", 0.7 * seconds, wanted)[1] == []
+
+
+def test_workers_end_when_only_their_parent_is_killed(undisturbed, tmp_path):
+    process = kill.start(undisturbed[0], "param_sweep", tmp_path / "out")
+    until("3 runs of", tmp_path / "out")
+    process.kill()
+    process.wait()
+    assert kill.gone(process.pid, 15)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_says_how_to_go_on(undisturbed, tmp_path, jobs):
+    (hw1, wanted, _), out = undisturbed, tmp_path / "out"
+    process = kill.start(hw1, "param_sweep", out, "--jobs", jobs)
+    until("training", out)
+    time.sleep(0.4)  # the workers, if any, are busy importing
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130 and kill.gone(process.pid, 10)
+    messages = Path(f"{out}.log").read_text()
+    assert messages.endswith("is kept, and the same command goes on from there\n")
+    assert "Traceback" not in messages
+    if jobs == "2":
+        assert kill.start(hw1, "param_sweep", out).wait() == 0 and kill.contents(out) == wanted
+
+
+def test_a_second_start_waits_for_the_first(undisturbed, tmp_path):
+    (hw1, wanted, _), out = undisturbed, tmp_path / "out"
+    first = kill.start(hw1, "param_sweep", out, "--epochs", "400")
+    until("training", out)
+    second = kill.start(hw1, "param_sweep", out)
+    until("another one is at work", out)
+    first.kill()  # its lock goes with it
+    assert second.wait() == 0 and kill.contents(out) == wanted
+
+
+def test_a_run_whose_process_dies_is_named_and_can_be_repeated(undisturbed, tmp_path):
+    hw1 = kill.copy_of_hw1(tmp_path / "hw1")
+    (hw1 / "probe.py").write_text(PROBE)
+    (hw1 / "deadly").touch()
+    out = tmp_path / "out"
+    assert kill.start(hw1, "probe", out, "--seeds", "0", "1", "2").wait() == 1
+    lines = Path(f"{out}.log").read_text().splitlines()
+    [named] = [line for line in lines if "its process was killed" in line]
+    assert "seed=1" in named and not kill.contents(out)
+    (hw1 / "deadly").unlink()
+    assert kill.start(hw1, "probe", out, "--seeds", "0", "1", "2").wait() == 0
+    assert kill.contents(out)["probe_digits.csv"].count(b"\n") == 1 + 3 * 2
+
+
+def test_a_script_stops_at_damaged_data_with_exit_code_2(tmp_path):
+    (tmp_path / "mnist.npz").write_bytes(DAMAGED["truncated"])
+    command = [sys.executable, kill.HW1 / "random_labels.py", "--data-dir", tmp_path]
+    command += ["--out", tmp_path / "out"]
+    end = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert end.returncode == 2 and end.stderr.count("\n") == 1 and "mnist.npz" in end.stderr
