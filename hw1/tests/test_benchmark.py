@@ -1,0 +1,99 @@
+"""The benchmark writes what it promises and compares correctly; no timing decides a test."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import benchmark
+import measures
+import pytest
+import sides
+import torch
+import train
+
+HW1 = Path(__file__).resolve().parent.parent
+COMPARED = ("mlp_epoch", "cnn_epoch", "products_64", "products_512", "two_runs", "input_norms")
+SCALED = ("scaling_width", "scaling_examples", "scaling_jobs")
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The rows and the .json of a quick run, and its folder."""
+    out = tmp_path_factory.mktemp("quick")
+    command = [sys.executable, HW1 / "benchmark.py", "--quick", "--out", out]
+    subprocess.run(command, check=True, capture_output=True)
+    with (out / "logs" / "benchmark.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows, json.loads((out / "logs" / "benchmark.json").read_text()), out
+
+
+def test_every_comparison_has_positive_numbers(quick):
+    rows, about, out = quick
+    assert tuple(rows[0]) == benchmark.COLUMNS
+    names = {row["comparison"] for row in rows}
+    assert names >= {*COMPARED, *SCALED, "hessian_norm", "start", "memory_jobs2_digits"}
+    assert all(0 < float(row["seconds"]) < math.inf for row in rows)
+    assert all(float(row["peak_mb"]) > 0 for row in rows if row["peak_mb"])
+    assert all("ours" in {r["side"] for r in rows if r["comparison"] == name} for name in names)
+    assert {row["comparison"] for row in about["summary"]} >= {*COMPARED, "start"}
+    assert about["versions"]["torch"] == torch.__version__ and about["git_commit"]
+    assert not list(out.rglob("*.part")) and not list((out / "checkpoints").iterdir())
+
+
+def test_its_figure(quick):
+    out = quick[2]
+    subprocess.run([sys.executable, HW1 / "plot_all.py", "--out", out], check=False)
+    assert {p.name for p in (out / "figures").iterdir()} == {"benchmark.png", "benchmark.pdf"}
+
+
+def row(comparison, side, seconds, peak_mb=""):
+    return {"comparison": comparison, "side": side, "seconds": seconds, "peak_mb": peak_mb}
+
+
+def test_medians_ratios_and_the_better_rival():
+    times = {"ours": (2, 1, 90), "loader_0_workers": (30, 31, 29), "loader_2_workers": (20, 1, 22)}
+    rows = [row("mlp_epoch", side, s) for side, all_s in times.items() for s in all_s]
+    rows += [row("products_64", "ours", 3), row("products_64", "limit", 2)]
+    rows += [row("hessian_norm", "ours", 3), row("start", "ours", 3)]
+    rows += [row("memory_jobs8_cifar10", "ours", 60, 5000), row("scaling_jobs", "ours", 1)]
+    found = {r["comparison"]: (r["ours"], r["theirs"], r["value"]) for r in benchmark.summary(rows)}
+    assert found == {
+        "mlp_epoch": (2, 20, 10),
+        "products_64": (3, 2, 1.5),
+        "start": (3, None, 3),
+        "memory_jobs8_cifar10": (60, None, 5000),
+    }
+
+
+def test_both_sides_do_the_same_work(monkeypatch):
+    x, y = torch.randn(30, 1, 4, 4), torch.arange(30) % 10
+    model = train.network(train.SETTING | {"dataset": "digits", "model": "mlp-16-8-10"})
+    norms, norm = [], torch.Tensor.norm
+    monkeypatch.setattr(torch.Tensor, "norm", lambda t: norms.append(norm(t)) or norms[-1])
+    sides.looped_norms(model, x, y)
+    monkeypatch.undo()
+    loop = torch.stack(norms).view(30, 2).mean(0).tolist()
+    ours = measures.input_gradient_norm(model, x, y), measures.jacobian_norm(model, x)
+    assert loop == pytest.approx(ours, rel=1e-5)
+
+
+def test_the_usual_data_set_is_standardised_as_ours():
+    raw = benchmark.arrays("digits")
+    x = benchmark.standardise(raw)[0]
+    images = sides.Images(raw["x_train"], raw["y_train"])
+    theirs = torch.stack([images[i][0] for i in range(50)])
+    torch.testing.assert_close(theirs, x[:50], rtol=1e-4, atol=1e-4)
+    color = torch.randint(0, 256, (3, 8, 8, 3), dtype=torch.uint8).numpy()
+    image = sides.Images(color, torch.zeros(3))[0][0]
+    assert image.shape == (3, 8, 8)
+
+
+def test_missing_data_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("HW1_DATA", str(tmp_path))
+    (tmp_path / "mnist.npz").write_bytes(b"rubbish")
+    command = [sys.executable, HW1 / "benchmark.py", "--out", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and result.stderr.startswith("benchmark: error: ")
