@@ -126,7 +126,7 @@ def match_weights(reference, model, *, seed=0):
             fit = target[i + 1].weight.double().T @ layers[i + 1].weight.double()
             for ours, theirs in zip(target[i].parameters(), layers[i].parameters(), strict=True):
                 fit += ours.double().reshape(len(fit), -1) @ theirs.double().reshape(len(fit), -1).T
-            rows, order = linear_sum_assignment(fit.cpu().numpy(), maximize=True)
+            rows, order = linear_sum_assignment(fit.nan_to_num(0.0).cpu().numpy(), maximize=True)
             # A margin above rounding, or two equally good orders could alternate for ever.
             if fit[rows, order].sum() > fit.trace() + 1e-9 * fit.abs().sum():
                 for parameter in layers[i].parameters():

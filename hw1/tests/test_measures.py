@@ -5,6 +5,7 @@ import math
 from itertools import pairwise, permutations
 
 import measures
+import models
 import numpy as np
 import pytest
 import torch
@@ -493,3 +494,11 @@ def test_what_is_not_finite_is_an_error(measure, value):
         measure(mlp(), x, y)
     with pytest.raises(measures.MeasureError):
         measure(mlp(), x[:0], y[:0])
+
+
+def test_match_weights_leaves_a_diverged_model_as_it_is():
+    reference, diverged = models.mlp([6, 5, 3]), models.mlp([6, 5, 3])
+    for parameter in diverged.parameters():
+        parameter.data.fill_(float("nan"))
+    matched = measures.match_weights(reference, diverged)
+    assert all(parameter.isnan().all() for parameter in matched.parameters())

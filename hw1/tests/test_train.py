@@ -1,6 +1,7 @@
 """The networks, the one training loop, evaluation, and what a checkpoint restores."""
 
 import copy
+import hashlib
 import math
 
 import data
@@ -187,3 +188,10 @@ def test_no_test_example_is_ever_trained_on(tensors):
     epochs = torch.cat(seen).reshape(2, 130)
     assert np.array_equal(epochs.sort(1).values, np.tile(np.arange(130.0), (2, 1)))
     assert not torch.equal(epochs[0], epochs[1])  # a new order
+
+
+def test_a_crafted_checkpoint_with_a_right_checksum_is_refused_with_one_warning(tmp_path, capsys):
+    for content in (b"", b"not a pickle", b"\x80\x02}q\x00.", b"PK\x05\x06" + bytes(18)):
+        (tmp_path / "state").write_bytes(hashlib.sha256(content).digest() + content)
+        assert train.restore(tmp_path / "state") is None
+        assert capsys.readouterr().err.count("\n") == 1
