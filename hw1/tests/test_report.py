@@ -1,0 +1,205 @@
+"""The report: its numbers come from the logs, it claims nothing they contradict, both languages."""
+
+import csv
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import plot_all
+import pytest
+import typst
+from fontTools.ttLib import TTFont
+
+HW1 = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(HW1 / "report"))
+
+import answers
+import build
+import facts
+import words
+
+LANGUAGES = ("en", "zh")
+
+
+def query(folder, language, label):
+    """The values of all metadata with this label, in the order of the document."""
+    fonts = {"font_paths": build.fonts(), "ignore_system_fonts": True}
+    document = typst.Compiler(folder / f"{language}.typ", root=str(folder), **fonts)
+    return json.loads(document.query(label, field="value"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def remember_intervals():
+    """The bootstrap takes most of a build, and most tests leave most logs as they are."""
+    found = {}
+
+    def remembered(*arrays):
+        key = tuple(array.tobytes() for array in arrays)
+        if key not in found:
+            found[key] = plot_all.tau_interval(*arrays)
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "tau_interval", remembered)
+        patch.setattr(words, "tau_interval", remembered)
+        yield
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The sources, figures and numbers of the committed run in one folder, and the numbers."""
+    folder = tmp_path_factory.mktemp("prepared")
+    return folder, build.prepare(folder, HW1 / "logs", HW1 / "figures")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A copy of the committed run, to be changed."""
+    for name in ("logs", "figures"):
+        shutil.copytree(HW1 / name, tmp_path / name)
+    return tmp_path
+
+
+def change(path, column, value, **where):
+    """Write value(old) into a column of the rows of a CSV in which these columns have these texts."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    changed = [row for row in rows if all(row[k] == v for k, v in where.items())]
+    assert changed, f"{path.name} has no row with {where}"
+    for row in changed:
+        row[column] = value(float(row[column]))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def fails(run, capsys):
+    """The one sentence with which the build ends."""
+    with pytest.raises(SystemExit) as ended:
+        build.main(["--out", str(run)])
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and message.endswith(".\n") and "Traceback" not in message
+    assert not list(run.glob("*.pdf*"))
+    return message
+
+
+def test_both_documents_are_built_twice_alike(run, capsys):
+    pdfs = []
+    for _ in range(2):
+        build.main(["--out", str(run)])
+        pdfs.append([(run / name).read_bytes() for name in ("Report.pdf", "Report-zh.pdf")])
+    assert pdfs[0] == pdfs[1]
+    assert all(pdf.startswith(b"%PDF-") and pdf.count(b"/FontFile") > 3 for pdf in pdfs[0])
+    assert sorted(path.name for path in run.glob("*.p*")) == ["Report-zh.pdf", "Report.pdf"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_at_most_eight_pages(prepared, language):
+    assert 6 <= query(prepared[0], language, "<pages>")[0] <= 8
+
+
+def test_both_languages_print_the_same_numbers_figures_tables_and_sources(prepared):
+    folder, _ = prepared
+    english, chinese = (query(folder, language, "<number>") for language in LANGUAGES)
+    assert len(english) > 100
+    assert {tuple(pair) for pair in english} == {tuple(pair) for pair in chinese}
+    sources = [(build.HERE / f"{language}.typ").read_text() for language in LANGUAGES]
+    for pattern in (
+        r'plot\("(\w+)"',
+        r'rows\("([\w.]+)"',
+        r"arXiv (\d+\.\d+)",
+        r"<((?:fig|tab)-\w+)>",
+    ):
+        english, chinese = (re.findall(pattern, source) for source in sources)
+        assert english == chinese and english
+
+
+def test_a_changed_log_changes_the_text(run, prepared):
+    path, before = run / "logs" / "random_labels_mnist.csv", prepared[1]
+    epochs = before["rl.epoch"]
+    change(path, "test_acc", lambda old: old - 0.01, label_corruption="0", epoch=epochs)
+    folder = run / "prepared"
+    folder.mkdir()
+    after = build.prepare(folder, run / "logs", run / "figures")
+    assert {name for name in after if after[name] != before[name]} == {"rl.0.test_acc"}
+    for language in LANGUAGES:
+        shown = dict(query(folder, language, "<number>"))
+        assert shown["rl.0.test_acc"] == after["rl.0.test_acc"] != before["rl.0.test_acc"]
+
+
+CONTRADICTIONS = {  # words of the claim: file, column, factor, rows
+    "fits shuffled labels": ("random_labels_mnist", "train_acc", 0.9, {"label_corruption": "1"}),
+    "test loss is lowest in between": ("param_sweep_cifar10", "test_loss", 0.1, {"width": "2"}),
+    "peaks between two valleys": ("param_sweep_mnist", "test_loss", 9, {"width": "1000"}),
+    "explodes on one side": ("interpolation_mnist", "test_acc", 0.1, {"alpha": "-1"}),
+    "matching lowers": ("barriers_mnist", "test_barrier", 9, {"alignment": "weight_matching"}),
+    "Jacobian grows": ("sensitivity_mnist", "jacobian_norm_test", 9, {"batch_size": "16"}),
+    "equal train loss has no trend": (
+        "sensitivity_cifar10",
+        "jacobian_norm_test",
+        9,
+        {"batch_size": "1024", "stop": "train_loss"},
+    ),
+    "gradient term dwarfs": ("sharpness_mnist", "parameter_gradient_norm", 1e-3, {}),
+    "rescaling does not move": ("reparametrization_mnist", "test_loss", 2, {"scale": "10"}),
+    "does not predict": ("predictors_mnist", "low", -1, {"measure": "sharpness_ball"}),
+}
+
+
+@pytest.mark.parametrize("claim", CONTRADICTIONS)
+def test_a_contradicted_claim_ends_the_build(run, capsys, claim):
+    name, column, factor, where = CONTRADICTIONS[claim]
+    [path] = run.glob(f"*/{name}.csv")
+    change(path, column, lambda old: old * factor, **where)
+    message = fails(run, capsys)
+    assert "contradict" in message and claim in message
+
+
+@pytest.mark.parametrize("log, dataset", facts.WANTED)
+def test_a_missing_log_names_its_command(run, capsys, log, dataset):
+    (run / "logs" / f"{log}_{dataset}.csv").unlink()
+    message = fails(run, capsys)
+    command = re.search(r"`python (hw1/\w+\.py)( --dataset \w+)?`", message)
+    assert (HW1.parent / command[1]).exists()
+
+
+@pytest.mark.parametrize("name", ["figures/barriers_mnist.csv", "figures/random_labels_mnist.pdf"])
+def test_a_missing_figure_or_table_names_its_command(run, capsys, name):
+    (run / name).unlink()
+    assert "plot_all.py" in fails(run, capsys)
+
+
+def test_missing_fonts_name_their_package(run, capsys, monkeypatch):
+    monkeypatch.setattr(build, "find_spec", lambda name: None)
+    message = fails(run, capsys)
+    package = re.search(r"pip install ([\w-]+)", message)[1]
+    assert package in (HW1.parent / "requirements.txt").read_text()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_chinese_character_has_a_glyph(language):
+    wanted = {c for c in (build.HERE / f"{language}.typ").read_text() if ord(c) > 0x2E80}
+    for name in ("NotoSerifTC-Regular.otf", "NotoSansTC-Regular.otf"):
+        font = TTFont(Path(build.fonts()[0]) / name, lazy=True)
+        assert not wanted - set(map(chr, font.getBestCmap()))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_number_is_typed_into_the_prose(language):
+    prose = (build.HERE / f"{language}.typ").read_text()
+    known = [
+        r'"[^"\n]*"',  # names of numbers, files and columns
+        r"\$[^$]*\$",  # formulae
+        r"784(-\d+)+",  # a network's name
+        r"(?<!\d)(19|20)\d\d(?!\d)",  # the year of a paper
+        r"(metric|指標) 2\.1",  # Keskar et al.
+        r"95%",  # the confidence that plot_all.py knows
+        r"\d+(\.\d+)?pt",
+    ]
+    for pattern in known:
+        prose = re.sub(pattern, "", prose)
+    assert not re.findall(r".*?(?:\d\.\d|\d ?%|\d{3,}|\d×10).*", prose)
