@@ -9,6 +9,7 @@ import hashlib
 
 import numpy as np
 import torch
+
 from files import KEYS, arrays
 
 

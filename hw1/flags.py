@@ -8,6 +8,7 @@ from pathlib import Path
 
 import joblib
 import torch
+
 from files import SHAPES
 
 HERE = Path(__file__).resolve().parent

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
+
 from figure import (
     BLACK,
     BLUE,
@@ -33,7 +35,6 @@ from figure import (
     panels,
     write,
 )
-from matplotlib.ticker import NullFormatter
 
 SHARPNESS = ["hessian_norm", "sharpness", "sharpness_ball", "sharpness_box"]
 CURVATURE = ["parameter_gradient_norm", *SHARPNESS]

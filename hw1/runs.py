@@ -17,11 +17,12 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-import logs
 import torch
+from filelock import FileLock, Timeout
+
+import logs
 import train
 from data import digest, standardise
-from filelock import FileLock, Timeout
 from files import KEYS, DataError, arrays
 from measures import MeasureError
 from models import count_params

@@ -15,10 +15,11 @@ writes hw1/logs/sharpness_mnist.csv and reparametrization_mnist.csv. Box: Keskar
 
 import sys
 
+import torch
+
 import flags
 import measures
 import runs
-import torch
 import train
 from runs import or_nan
 

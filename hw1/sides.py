@@ -6,11 +6,13 @@ import warnings
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-import train
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+
+import train
 
 CORES = torch.get_num_threads()
 START = """if True:  # a script that ends where its first training step would begin
@@ -31,6 +33,7 @@ START = """if True:  # a script that ends where its first training step would be
 def our_epochs(setting, x, y, threads=1):
     """The epochs of a setting as every run does them; return the seconds of each."""
     torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # as parallel.py has it for every run
     model, seconds = train.network(setting, device=x.device), [time.perf_counter()]
     parameters, fused = model.parameters(), x.device.type in ("cpu", "cuda")
     optimizer = train.OPTIMIZERS["adam"](parameters, lr=setting["lr"], fused=fused)
@@ -60,10 +63,13 @@ class Images(Dataset):
             self.transform, self.origin = self.stand_in, "a stand-in for torchvision"
 
     def stand_in(self, image):
-        x = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-        x = x.view(*image.size[::-1], -1).permute(2, 0, 1).contiguous().float().div(255)
-        mean, std = torch.tensor([self.mean, self.std])[:, :, None, None]
-        return x.sub_(mean).div_(std)
+        """The steps of torchvision's ToTensor and Normalize, one by one."""
+        x = torch.from_numpy(np.array(image, np.uint8, copy=True))
+        x = x.view(*image.size[::-1], -1).permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+        x, mean, std = x.clone(), torch.as_tensor(self.mean), torch.as_tensor(self.std)
+        if (std == 0).any():
+            raise ValueError("a channel is constant")
+        return x.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
 
     def __len__(self):
         return len(self.y)
@@ -75,6 +81,7 @@ class Images(Dataset):
 def usual_epoch(images, setting, workers, device):
     """One epoch as tutorials write it: a loader, contiguous layout, plain Adam, loss.item()."""
     torch.set_num_threads(1 if workers else CORES)
+    torch.set_flush_denormal(False)
     model = train.network(setting, device=device).to(memory_format=torch.contiguous_format).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=setting["lr"])
     loader = DataLoader(images, setting["batch_size"], shuffle=True, num_workers=workers)
@@ -109,13 +116,14 @@ def looped_norms(model, x, y):
         torch.stack(rows).norm()
 
 
-def pyhessian_norm(hessian, model, x, y):
-    """PyHessian's top eigenvalue; its tolerance is on the change of the eigenvalue."""
+def pyhessian_norm(hessian, model, x, y, tolerance):
+    """PyHessian's top eigenvalue; `tolerance` bounds its last change, which is less than its error."""
+    torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # backward(create_graph=True)
         batches = list(zip(x.split(1000), y.split(1000), strict=True))
         found = hessian(model, F.cross_entropy, dataloader=batches, cuda=False)
-        return found.eigenvalues(maxIter=1000, tol=1e-3)
+        return found.eigenvalues(maxIter=1000, tol=tolerance)[0][0]
 
 
 def pss(pid):

@@ -15,9 +15,10 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from torch import optim
+
 from data import shuffle_labels
 from models import build
-from torch import optim
 
 SETTING = {
     "dataset": None, "model": None, "optimizer": "adam", "lr": 1e-3, "batch_size": 512, "seed": 0,

@@ -9,6 +9,7 @@ import math
 import re
 
 import numpy as np
+
 from plot_all import last_epoch, tau_interval
 from words import claim, constants, spread, tau, text
 
@@ -120,6 +121,7 @@ def param_sweep(t, dataset):
         claim(min(loss["peak"]) > 1.3 * max(*loss["valley"], *loss["last"]),
               "the test loss peaks between two valleys, for all seeds")  # fmt: skip
         claim(max(loss["last"]) < min(loss["valley"]), "the second valley is the lower one")
+        claim(sizes[peak] < 10 * int(t["train_size"][0]), "the peak is below examples x outputs")
         claim(0.5 < sizes[peak] / sizes[fits[0]] < 2, "the peak is where train error reaches zero")
     return d, {"table": rows}
 
@@ -300,10 +302,17 @@ def sharpness(t):
     for m in ("sharpness_box", "test_loss"):
         _, low, high = of["train_loss", m]
         claim(low < 0 < high, f"{m} at equal train loss has no trend with the batch size")
-    flat = {a: t["hessian_norm"][t["approach"] == a] for a in np.unique(t["approach"])}
-    flattest = min(flat, key=lambda a: flat[a].mean())
-    d["flattest"] = re.sub("[=_]", " ", flattest)
-    d["flattest.test_loss"] = d[f"{flattest}.train_loss.test_loss"]
+    last = t[t["stop"] == "train_loss"]
+    mean = {m: {a: last[m][last["approach"] == a].mean() for a in np.unique(t["approach"])}
+            for m in ("test_loss", "hessian_norm")}  # fmt: skip
+    for name, by in (("best", mean["test_loss"]), ("flattest", mean["hessian_norm"])):
+        approach = min(by, key=by.get)
+        d[name] = re.sub("[=_]", " ", approach)
+        for m in mean:
+            d[f"{name}.{m}"] = d[f"{approach}.train_loss.{m}"]
+    least = min(mean["test_loss"], key=mean["test_loss"].get)
+    claim(mean["hessian_norm"][least] > 2 * min(mean["hessian_norm"].values()),
+          "at equal train loss the lowest test loss is not that of the flattest approach")  # fmt: skip
     return d, {"table": rows}
 
 

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import numpy as np
+
 from plot_all import tau_interval
 
 HW1 = Path(__file__).resolve().parent.parent

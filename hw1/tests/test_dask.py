@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import parallel
 import pytest
+
+import parallel
 
 pytest.importorskip(
     "distributed", reason="needs an optional package: pip install dask[distributed]"

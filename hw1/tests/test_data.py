@@ -1,10 +1,11 @@
 """Labels are shuffled once and only among themselves; tensors are what their docstring says."""
 
-import data
-import files
 import numpy as np
 import pytest
 import torch
+
+import data
+import files
 import train
 
 

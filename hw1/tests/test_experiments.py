@@ -10,13 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+from torch import nn
+
 import data
 import interpolation
 import models
-import pytest
-import torch
 import train
-from torch import nn
 
 HW1 = Path(__file__).resolve().parent.parent
 COMMON = ["dataset", "model", "n_params", "optimizer", "lr", "batch_size", "seed"]

@@ -15,14 +15,15 @@ import sys
 import time
 from pathlib import Path
 
-import files
-import flags
 import kill
 import numpy as np
 import pytest
+import torch
+
+import files
+import flags
 import random_labels
 import runs
-import torch
 import train
 
 # ---- in this process: small runs, one at a time

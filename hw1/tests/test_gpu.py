@@ -1,9 +1,10 @@
 """What a machine with a CUDA GPU checks: the CPU's numbers, and no waiting inside an epoch."""
 
-import data
-import measures
 import pytest
 import torch
+
+import data
+import measures
 import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -4,8 +4,6 @@ import copy
 import math
 from itertools import pairwise, permutations
 
-import measures
-import models
 import numpy as np
 import pytest
 import torch
@@ -13,6 +11,9 @@ from torch import nn
 from torch.func import functional_call, hessian, jacrev, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+import measures
+import models
 
 MEASURES = {
     "input_gradient_norm": measures.input_gradient_norm,

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import plot_all
 import pytest
 from scipy.stats import kendalltau
+
+import plot_all
 
 SCRIPT = Path(plot_all.__file__)
 FIGURES = {

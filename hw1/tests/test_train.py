@@ -4,13 +4,14 @@ import copy
 import hashlib
 import math
 
-import data
-import models
 import numpy as np
 import pytest
 import torch
-import train
 from torch import nn
+
+import data
+import models
+import train
 
 BASE = train.SETTING | {
     "dataset": "digits",
