@@ -89,7 +89,7 @@ def both_rows(model, x_train, y_train, x_test, y_test):
     row["hessian_norm"], row["residual"] = or_nan(
         measures.hessian_norm, model, x_train, y_train, values=2
     )
-    row["sharpness"] = measures.sharpness(row["train_loss"], row["hessian_norm"], EPSILON)
+    row["sharpness"] = or_nan(measures.sharpness, row["train_loss"], row["hessian_norm"], EPSILON)
     return row
 
 

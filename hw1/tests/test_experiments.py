@@ -17,6 +17,7 @@ from torch import nn
 import data
 import interpolation
 import models
+import sharpness
 import train
 
 HW1 = Path(__file__).resolve().parent.parent
@@ -191,6 +192,15 @@ def test_every_number_of_the_readme_comes_from_the_logs(monkeypatch):
     for count in re.findall(r"\b\d{1,3},\d{3}\b", re.sub(r"\S+ \[[^]]*\]", "", " ".join(rows))):
         assert count in known, count
     assert len(rows) >= 5
+
+
+def test_a_diverged_model_gives_a_row_of_nan_in_both_logs_of_sharpness():
+    tensors = [tensor[:50] for tensor in data.load("digits")]
+    model = models.mlp([64, 8, 8, 10])
+    for parameter in model.parameters():
+        parameter.data.fill_(math.nan)
+    row = sharpness.sharpness_row(model, *tensors) | sharpness.rescaled_row(model, 2.0, *tensors)
+    assert [name for name, v in row.items() if not math.isnan(v)] == ["epsilon", "scale"]
 
 
 def test_importing_a_script_does_nothing(tmp_path):
