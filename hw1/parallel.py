@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from functools import cache
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -32,13 +31,12 @@ def side_by_side(args, title, function, calls, costs=None):
     """
     costs = costs or dict.fromkeys(calls, 1)
     left = dict(calls)
-    parent = None if args.dask else os.getpid()
     bar = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed} gone, {remaining} left"
     title = f"{args.script}: {title}"
     with tqdm(total=sum(costs.values()), desc=title, bar_format=bar) as progress:
 
         def results(keys, jobs):
-            todo = [(parent, key, function, calls[key]) for key in keys]
+            todo = [(key, function, calls[key]) for key in keys]
             call = _portable if args.dask else joblib.delayed(_call)
             with _backend(args, jobs):
                 parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all")
@@ -111,11 +109,11 @@ def _dask_backend(client):
     return Backend(client=client, wait_for_workers_timeout=60)
 
 
-def _portable(parent, key, *arguments):
+def _portable(key, *arguments):
     """Pack a call for the scheduler and the workers, which do not know where our modules are."""
     import cloudpickle  # comes with Dask
 
-    content, here = cloudpickle.dumps((_call, (parent, key, *arguments))), str(HERE)
+    content, here = cloudpickle.dumps((_call, (key, *arguments))), str(HERE)
 
     def call():  # like any local function, this one travels as code, not as a module's name
         sys.path[:0] = [here] * (here not in sys.path)
@@ -126,18 +124,15 @@ def _portable(parent, key, *arguments):
     return joblib.delayed(call)()
 
 
-def _call(parent, key, function, arguments):
+def _call(key, function, arguments):
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    if parent not in (None, os.getpid()):
-        _follow(parent)
     try:
         return key, function(*arguments), None
     except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on
         return key, None, f"{type(error).__name__}: {error}"
 
 
-@cache
 def _follow(parent):
     """Leave Ctrl-C to the parent process, and end soon after it does."""
 
