@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment, minimize
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import nn
 from torch.autograd import grad
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy, normalize
 from torch.nn.utils import vector_to_parameters
 
@@ -190,14 +191,23 @@ def _shorten_input(net, x, y):
 
 def _top_eigenpair(net, x, y, tolerance, restarts, batch_size, blocks=False):
     """Eigenvalue of largest magnitude, unit eigenvector, and v -> H v (of the diagonal blocks)."""
-    params = list(net.parameters())
+    params, seen = list(net.parameters()), {}
+    first = None if blocks else _first_layer(net)
+    if first:
+        first.register_forward_hook(lambda _, inputs, out: seen.update(x=inputs[0], out=out))
 
     def product(vector):
         pieces = torch.from_numpy(vector.ravel()).to(params[0]).split([p.numel() for p in params])
         pieces = [piece.view_as(p) for piece, p in zip(pieces, params, strict=True)]
 
         def rows(loss, _):
-            whole = grad(loss, params, create_graph=True), params, pieces
+            at, along = params, pieces
+            if first:  # its output is linear in its weights: H v through it, one product less
+                named = dict(zip(dict(first.named_parameters()), pieces, strict=False))
+                at = [seen["out"], *params[len(named) :]]
+                with torch.no_grad():
+                    along = [functional_call(first, named, seen["x"]), *pieces[len(named) :]]
+            whole = grad(loss, at, create_graph=True), params, along
             each = zip(*whole, strict=True) if blocks else [whole]
             return [row for block in each for row in grad(*block, retain_graph=True)]
 
@@ -215,6 +225,13 @@ def _top_eigenpair(net, x, y, tolerance, restarts, batch_size, blocks=False):
     except ArpackError as error:
         raise MeasureError(f"Lanczos did not converge to {tolerance}: {error}") from error
     return float(values[0]), vectors[:, 0], product
+
+
+def _first_layer(net):
+    """The layer that all goes through first, if linear in parameters of its own; else None."""
+    layers = [m for m in net if list(m.parameters())] if type(net) is nn.Sequential else []
+    own = sum(len(list(m.parameters())) for m in layers) == len(list(net.parameters()))
+    return layers[0] if layers and own and type(layers[0]) in (nn.Linear, nn.Conv2d) else None
 
 
 def _landscape(model, x, y, batch_size, epsilon=1.0):

@@ -176,7 +176,16 @@ def test_jacobian_norm_equals_jacrev(net):
     assert measures.jacobian_norm(net, x) == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("net", [mlp(), cnn()], ids=["mlp", "cnn"])
+def twice():
+    """The first layer comes again behind the activation: its output tells half of the Hessian."""
+    layer = nn.Linear(16, 16)
+    return build([nn.Flatten(), layer, nn.ReLU(), layer, nn.ReLU(), nn.Linear(16, 3)])
+
+
+NETS = {"mlp": mlp(), "softmax": mlp((16, 3)), "cnn": cnn(), "twice": twice()}
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS.keys())
 def test_hessian_norm_is_the_largest_dense_eigenvalue(net):
     x, y = batch(60)
     dense = dense_hessian(net, x, y)
