@@ -11,9 +11,7 @@ minutes on two idle cores; PyHessian (pip install pyhessian) is compared with wh
 
 import argparse
 import copy
-import csv
 import importlib
-import json
 import multiprocessing
 import os
 import re
@@ -270,24 +268,11 @@ def main():
     about = logs.about(args, source) | {"seconds": round(time.monotonic() - started)}
     about["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     about |= {"cores": os.cpu_count(), "summary": summary(bench.rows)}
-    save(args.out / "logs", bench.rows, about)
+    logs.write(args.out / "logs" / "benchmark", COLUMNS, bench.rows, about)
     for row in about["summary"]:
         theirs = f"{row['theirs']:9.3f} s" if row["theirs"] else " " * 11
         print(f"{row['comparison']:22} ours {row['ours']:8.3f} s, theirs {theirs}: {row['kind']} "
               f"{row['value']:.2f}, {row['sense']} {row['target']}")  # fmt: skip
-
-
-def save(folder, rows, about):
-    """Write benchmark.csv and benchmark.json, each beside its place and then renamed."""
-    with (folder / "benchmark.csv.part").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    (folder / "benchmark.json.part").write_text(json.dumps(about, indent=2) + "\n")
-    for name in ("benchmark.csv", "benchmark.json"):
-        (folder / f"{name}.part").replace(folder / name)
-    print(f"benchmark: wrote {folder / 'benchmark.csv'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def _processor():
     return f"{name}, {os.cpu_count()} cores"
 
 
-def write(args, log, columns, rows, about):
-    """Write OUT/logs/LOG_DATASET.csv and .json, each beside its place and then renamed.
+def write(path, columns, rows, about):
+    """Write PATH.csv and PATH.json, each beside its place and then renamed.
 
     rows: dicts with just these columns. Floats are written with eight significant digits.
     """
@@ -66,13 +66,11 @@ def write(args, log, columns, rows, about):
     for row in rows:
         numbers = {k: format(v, ".8g") for k, v in row.items() if isinstance(v, float)}
         writer.writerow(row | numbers)
-    contents = {"csv": text.getvalue(), "json": json.dumps(about, indent=2) + "\n"}
-    for suffix, content in contents.items():
-        path = args.out / "logs" / f"{log}_{args.dataset}.{suffix}"
-        part = path.with_name(f"{path.name}.part")
+    for suffix, content in (("csv", text.getvalue()), ("json", json.dumps(about, indent=2) + "\n")):
+        part = path.with_name(f"{path.name}.{suffix}.part")
         try:
             part.write_text(content)
-            part.replace(path)
+            part.replace(path.with_name(f"{path.name}.{suffix}"))
         finally:
             part.unlink(missing_ok=True)  # still there if the disk is full
-    print(f"{args.script}: wrote {path.with_suffix('.csv')}", flush=True)
+    print(f"wrote {path}.csv", flush=True)

@@ -6,6 +6,8 @@ over all examples in float64; losses in nats. On 60,000 images, 784-32-32-10, on
 """
 
 import copy
+import math
+import sys
 
 import numpy as np
 import torch
@@ -23,6 +25,15 @@ SUBSET = 3000  # examples that give Lanczos its start and the ball a direction
 
 class MeasureError(ValueError):
     """A measure has no trustworthy value: something is not finite, or Lanczos did not converge."""
+
+
+def or_nan(measure, *arguments, values=1):
+    """measure(*arguments), or as many nan, and a warning, where the model cannot be measured."""
+    try:
+        return measure(*arguments)
+    except MeasureError as error:
+        print(f"warning: {measure.__name__}: {error}", file=sys.stderr)
+        return math.nan if values == 1 else (math.nan,) * values
 
 
 def input_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):

@@ -24,7 +24,6 @@ import logs
 import train
 from data import digest, standardise
 from files import KEYS, DataError, arrays
-from measures import MeasureError
 from models import count_params
 from parallel import side_by_side, stop_workers
 
@@ -55,15 +54,6 @@ def common(setting):
     return row | {name: setting[name] for name in COMMON if name != "n_params"}
 
 
-def or_nan(measure, *arguments, values=1):
-    """Return measure(*arguments), or as many nan where the model cannot be measured."""
-    try:
-        return measure(*arguments)
-    except MeasureError as error:
-        print(f"warning: {measure.__name__}: {error}", file=sys.stderr)
-        return math.nan if values == 1 else (math.nan,) * values
-
-
 def run(args, columns, tasks, measure):
     """Train what the tasks need, measure each of them, and write the logs; return the exit code.
 
@@ -87,7 +77,8 @@ def run(args, columns, tasks, measure):
             about = logs.about(args, context["data"]) | {"core_seconds": round(seconds, 1)}
             about["seconds"] = round(time.monotonic() - started, 1)
             for log, further in columns.items():
-                logs.write(args, log, (*COMMON, *further), rows[log], about)
+                path = args.out / "logs" / f"{log}_{args.dataset}"
+                logs.write(path, (*COMMON, *further), rows[log], about)
             return 1 if bad else 0
     except (DataError, OSError) as error:
         print(f"{args.script}: error: {error}", file=sys.stderr)

@@ -19,7 +19,7 @@ import sys
 import flags
 import runs
 import train
-from measures import input_gradient_norm, jacobian_norm
+from measures import input_gradient_norm, jacobian_norm, or_nan
 
 EPOCHS = {"mnist": 15, "cifar10": 20, "digits": 60}
 MODEL = {"mnist": "mlp-784-128-128-10", "cifar10": "cnn-16", "digits": "mlp-64-32-32-10"}
@@ -67,8 +67,8 @@ def measure(task, states, tensors):
         row |= train.metrics(model, x_train, y_train, x_test, y_test)
         for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
             x, y = x[:PROBE], y[:PROBE]
-            row[f"input_gradient_norm_{split}"] = runs.or_nan(input_gradient_norm, model, x, y)
-            row[f"jacobian_norm_{split}"] = runs.or_nan(jacobian_norm, model, x)
+            row[f"input_gradient_norm_{split}"] = or_nan(input_gradient_norm, model, x, y)
+            row[f"jacobian_norm_{split}"] = or_nan(jacobian_norm, model, x)
         rows.append(row)
     return rows
 

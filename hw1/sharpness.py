@@ -21,7 +21,7 @@ import flags
 import measures
 import runs
 import train
-from runs import or_nan
+from measures import or_nan
 
 EPOCHS = {"mnist": 20, "cifar10": 20, "digits": 60}
 MODEL = {"mnist": "mlp-784-32-32-10", "cifar10": "mlp-3072-16-16-10", "digits": "mlp-64-32-32-10"}

@@ -13,7 +13,7 @@ import pytest
 
 import parallel
 
-pytest.importorskip(
+distributed = pytest.importorskip(
     "distributed", reason="needs an optional package: pip install dask[distributed]"
 )
 
@@ -21,12 +21,12 @@ HW1 = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
-def cluster(folder, **settings):
-    """Yield the address of a scheduler on loopback and its two workers, processes of their own."""
+def cluster(folder, workers=2, **settings):
+    """Yield the address of a scheduler on loopback and its workers, processes of their own."""
     file = folder / "scheduler.json"
     where = ["--scheduler-file", file, "--host", "127.0.0.1", "--no-dashboard"]
     worker = ["--nthreads", "1", "--no-nanny", "--local-directory", folder]
-    roles = [["scheduler", *where, "--port", "0"]] + [["worker", *where, *worker]] * 2
+    roles = [["scheduler", *where, "--port", "0"]] + [["worker", *where, *worker]] * workers
     environment = os.environ | settings
     processes = []
     try:
@@ -88,7 +88,10 @@ def fatal_if_two(number):
 def test_a_call_that_kills_its_worker_is_named_and_the_others_go_on(tmp_path, monkeypatch):
     monkeypatch.setitem(fatal_if_two.__globals__, "__name__", "__main__")  # travels by value
     monkeypatch.setattr(fatal_if_two, "__module__", "__main__")
-    with cluster(tmp_path, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as (address, _):
+    # A worker a call: with no failure allowed, what is queued on a killed worker is lost with it.
+    with cluster(tmp_path, 4, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as (address, _):
+        with distributed.Client(address) as client:
+            client.wait_for_workers(4, timeout=60)
         args = SimpleNamespace(dask=address, jobs=1, script="test")
         calls = {number: (number,) for number in range(4)}
         found = list(parallel.side_by_side(args, "poison", fatal_if_two, calls))
