@@ -71,10 +71,11 @@ class Benchmark:
     def scale(self, name, value, path, setting, jobs=1):
         """Seconds and memory of an epoch in `jobs` processes at once; `value` is what grows."""
         settings = [(path, setting | {"epochs": self.args.repeats + 1})] * jobs
+        others = set(multiprocessing.active_children())  # joblib's, idle since two_runs
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
             result, peak = pool.starmap_async(sides.mapped_epochs, settings, chunksize=1), 0
             while not result.ready():
-                children = multiprocessing.active_children()
+                children = set(multiprocessing.active_children()) - others
                 peak = max(peak, sum(sides.pss(child.pid) for child in children))
                 result.wait(0.1)
             times = list(zip(*result.get(), strict=True))[1:]  # the first epoch warms up

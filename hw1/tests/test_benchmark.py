@@ -3,9 +3,12 @@
 import csv
 import json
 import math
+import multiprocessing
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,6 +52,22 @@ def test_its_figure(quick):
     out = quick[2]
     subprocess.run([sys.executable, HW1 / "plot_all.py", "--out", out], check=False)
     assert {p.name for p in (out / "figures").iterdir()} == {"benchmark.png", "benchmark.pdf"}
+
+
+def test_memory_counts_no_bystander(monkeypatch, tmp_path):
+    """Idle processes of an earlier comparison are children too; they once doubled one job's MB."""
+    x, y = train.prepare(train.SETTING, benchmark.standardise(benchmark.arrays("digits")))[:2]
+    torch.save((x, y), tmp_path / "train.tensors")
+    seen = set()
+    monkeypatch.setattr(sides, "pss", lambda pid: seen.add(pid) or 1)
+    setting = train.SETTING | {"dataset": "digits", "model": "mlp-64-8-10"}
+    bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    bystander.start()
+    bench = benchmark.Benchmark(SimpleNamespace(repeats=1), tmp_path)
+    bench.scale("scaling_jobs", 1, tmp_path / "train.tensors", setting)
+    bystander.kill()
+    assert len(seen) == 1 and bystander.pid not in seen
+    assert bench.rows[0]["peak_mb"] == 1
 
 
 def row(comparison, side, seconds, peak_mb=""):
