@@ -46,14 +46,14 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }
 
-# Minutes on two idle cores of an AMD EPYC; the figures carry the names of script and data set.
+# At most so many minutes on two cores of an AMD EPYC; figures carry the names of script and data.
 run random_labels mnist    # 28
 run param_sweep cifar10    # 8
-run param_sweep mnist      # 6
+run param_sweep mnist      # 7
 run interpolation mnist    # 9
-run sensitivity mnist      # 7
+run sensitivity mnist      # 8
 run sensitivity cifar10    # 11
-run sharpness mnist        # 10; also reparametrization_mnist and predictors_*
+run sharpness mnist        # 11; also reparametrization_mnist and predictors_*
 "$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"}
 
 if [ -z "$quick$dataset" ]; then # the report is about the full run: it stops where the logs differ
