@@ -269,7 +269,9 @@ def main():
     about = logs.about(args, source) | {"seconds": round(time.monotonic() - started)}
     about["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     about |= {"cores": os.cpu_count(), "summary": summary(bench.rows)}
-    logs.write(args.out / "logs" / "benchmark", COLUMNS, bench.rows, about)
+    path = args.out / "logs" / "benchmark"
+    logs.write(path, COLUMNS, bench.rows, about)
+    print(f"benchmark: wrote {path}.csv", flush=True)
     for row in about["summary"]:
         theirs = f"{row['theirs']:9.3f} s" if row["theirs"] else " " * 11
         print(f"{row['comparison']:22} ours {row['ours']:8.3f} s, theirs {theirs}: {row['kind']} "

@@ -73,4 +73,3 @@ def write(path, columns, rows, about):
             part.replace(path.with_name(f"{path.name}.{suffix}"))
         finally:
             part.unlink(missing_ok=True)  # still there if the disk is full
-    print(f"wrote {path}.csv", flush=True)

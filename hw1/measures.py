@@ -202,22 +202,22 @@ def _shorten_input(net, x, y):
 
 def _top_eigenpair(net, x, y, tolerance, restarts, batch_size, blocks=False):
     """Eigenvalue of largest magnitude, unit eigenvector, and v -> H v (of the diagonal blocks)."""
-    params, seen = list(net.parameters()), {}
-    first = None if blocks else _first_layer(net)
-    if first:
+    params, names, seen = list(net.parameters()), [], {}
+    if first := None if blocks else _first_layer(net):
+        names = [name for name, _ in first.named_parameters()]
         first.register_forward_hook(lambda _, inputs, out: seen.update(x=inputs[0], out=out))
 
     def product(vector):
         pieces = torch.from_numpy(vector.ravel()).to(params[0]).split([p.numel() for p in params])
         pieces = [piece.view_as(p) for piece, p in zip(pieces, params, strict=True)]
+        named = dict(zip(names, pieces, strict=False))
 
         def rows(loss, _):
             at, along = params, pieces
             if first:  # its output is linear in its weights: H v through it, one product less
-                named = dict(zip(dict(first.named_parameters()), pieces, strict=False))
-                at = [seen["out"], *params[len(named) :]]
+                at = [seen["out"], *params[len(names) :]]
                 with torch.no_grad():
-                    along = [functional_call(first, named, seen["x"]), *pieces[len(named) :]]
+                    along = [functional_call(first, named, seen["x"]), *pieces[len(names) :]]
             whole = grad(loss, at, create_graph=True), params, along
             each = zip(*whole, strict=True) if blocks else [whole]
             return [row for block in each for row in grad(*block, retain_graph=True)]

@@ -46,8 +46,8 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }
 
-# At most so many minutes on two cores of an AMD EPYC; figures carry the names of script and data.
-run random_labels mnist    # 28
+# Minutes on two cores of an AMD EPYC, rounded up; figures carry the names of script and data.
+run random_labels mnist    # 28, from a tenth of its epochs
 run param_sweep cifar10    # 8
 run param_sweep mnist      # 7
 run interpolation mnist    # 9

@@ -79,6 +79,7 @@ def run(args, columns, tasks, measure):
             for log, further in columns.items():
                 path = args.out / "logs" / f"{log}_{args.dataset}"
                 logs.write(path, (*COMMON, *further), rows[log], about)
+                print(f"{args.script}: wrote {path}.csv", flush=True)
             return 1 if bad else 0
     except (DataError, OSError) as error:
         print(f"{args.script}: error: {error}", file=sys.stderr)
