@@ -79,6 +79,7 @@ def test_a_quick_run_writes_its_columns_rows_and_finite_numbers(script, tmp_path
             assert 0 <= float(row["test_acc"]) <= 1
         about = json.loads((tmp_path / "out" / "logs" / f"{log}_digits.json").read_text())
         assert about["command"].startswith(f"python hw1/{script}.py")
+        assert 0 < about["core_gflops"] < 10_000
         assert {"versions", "device", "threads", "git_commit", "data_digest", "seconds"} <= set(
             about
         )
@@ -142,6 +143,17 @@ def test_interpolation_ends_at_the_models_and_alpha_never_compounds():
             assert torch.allclose(p, 0.75 * q + 0.25 * r)
     after = [p for model in (first, second) for p in model.parameters()]
     assert all(torch.equal(p, q) for p, q in zip(before, after, strict=True))
+
+
+def test_the_rows_of_a_path_equal_direct_evaluation():
+    """Mixing the first layer's outputs is mixing its weights; at 0 and 1, the two models."""
+    tensors = data.load("digits")
+    base = train.SETTING | {"dataset": "digits", "model": "mlp-64-32-16-10"}
+    first, second = (train.network(base | {"seed": seed}) for seed in (0, 1))
+    path = dict(interpolation.along(first, second, [-1.0, 0.0, 0.3, 1.0, 2.0], *tensors))
+    direct = {a: interpolation.interpolate(first, second, a) for a in path} | {0: first, 1: second}
+    for alpha, found in path.items():
+        assert found == pytest.approx(train.metrics(direct[alpha], *tensors), rel=1e-6)
 
 
 def test_interpolation_includes_buffers():
