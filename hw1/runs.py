@@ -183,7 +183,7 @@ def _measure_all(args, tasks, measure, states, context):
 def _train(setting, context, path):
     state = train.train(setting, _tensors(context["tensors"], context["device"]), path)
     reached = all(stop["reached"] for stop in state["stops"].values())
-    losses = [row[f"{split}_loss"] for row in state["history"] for split in ("train", "test")]
+    losses = [row[name] for row in state["history"] for name in row if name.endswith("loss")]
     return state["finite"] and all(map(math.isfinite, losses)), reached, state["seconds"]
 
 

@@ -23,11 +23,12 @@ from models import build
 SETTING = {
     "dataset": None, "model": None, "optimizer": "adam", "lr": 1e-3, "batch_size": 512, "seed": 0,
     "epochs": None,  # the fixed number of epochs, which ends the run when target is None
-    "schedule": "constant",  # or cosine: from lr to 0 over the epochs
+    "schedule": "constant",  # or linear: lr for half of the epochs, then down to 0
     "weight_decay": 0.0,
     "dropout": 0.0,
     "label_corruption": 0.0,  # fraction of the training labels shuffled among themselves
     "train_size": None, "test_size": None,  # the first rows of each split; None for all
+    "centered": False,  # subtract the mean training image
     "log_every": None,  # measure epochs 0 to 10 and every log_every-th; None: only the ends
     "target": None,  # measure every epoch, go on until the train loss is under it
     "max_epochs": None,
@@ -64,20 +65,20 @@ def evaluate(model, x, y, batch_size=2048):
     return loss / len(y), math.nan if math.isnan(loss) else correct / len(y)
 
 
-def metrics(model, x_train, y_train, x_test, y_test):
-    """Return loss and accuracy on both splits as a dict of METRICS."""
-    values = evaluate(model, x_train, y_train) + evaluate(model, x_test, y_test)
-    return dict(zip(METRICS, values, strict=True))
+def metrics(model, x_train, y_train, *test):
+    """Return loss and accuracy on the train split, then on the test split if given, as a dict."""
+    values = evaluate(model, x_train, y_train) + (evaluate(model, *test) if test else ())
+    return dict(zip(METRICS, values, strict=False))
 
 
 def epochs(model, optimizer, x, y, setting, first):
     """Train in place from epoch `first` on; after each epoch yield (epoch, losses all finite)."""
     images = x.permute(0, 2, 3, 1)  # (N, H, W, C), contiguous
     for epoch in range(first, (setting["max_epochs"] or setting["epochs"]) + 1):
-        if setting["schedule"] == "cosine":
-            phase = math.pi * (epoch - 1) / setting["epochs"]
+        if setting["schedule"] == "linear":
+            left = 1 - (epoch - 1) / setting["epochs"]
             for group in optimizer.param_groups:
-                group["lr"] = setting["lr"] * (1 + math.cos(phase)) / 2
+                group["lr"] = setting["lr"] * min(1, 2 * left)
         order_seed = seed_for(setting["seed"], f"order {epoch}")
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(order_seed))
         torch.manual_seed(order_seed)  # dropout masks: a resumed run draws the same ones
@@ -95,10 +96,17 @@ def epochs(model, optimizer, x, y, setting, first):
 
 
 def prepare(setting, tensors):
-    """Return the run's own x_train, y_train, x_test, y_test: its rows, its shuffled labels."""
+    """Return the run's own x_train, y_train, x_test, y_test: its rows, its shuffled labels.
+
+    Centered: each pixel has mean 0 over the training images (LeCun et al. 1998, Efficient BackProp,
+    section 4.3), which loses what all images share and slows learning down.
+    """
     x_train, y_train, x_test, y_test = tensors
     x_train, y_train = x_train[: setting["train_size"]], y_train[: setting["train_size"]]
     x_test, y_test = x_test[: setting["test_size"]], y_test[: setting["test_size"]]
+    if setting["centered"]:
+        mean = x_train.mean(0)
+        x_train, x_test = x_train - mean, x_test - mean
     seed = seed_for(setting["seed"], "labels")
     return x_train, shuffle_labels(y_train, setting["label_corruption"], seed), x_test, y_test
 
@@ -117,9 +125,10 @@ def train(setting, tensors, path):
     """Do one run, or what is left of it, and return its state.
 
     tensors: what data.load returns. path: the file that keeps the state. The state holds `history`
-    (a dict per measured epoch), `stops` (for "epochs" and, with a target, "train_loss": the epoch,
-    the weights then, and whether it was reached; if not the weights are NaN), `finite` (False if
-    the loss diverged) and `seconds` (of the core; on a GPU, of the clock).
+    (a dict per measured epoch; with a target, of the train split alone), `stops` (for "epochs" and,
+    with a target, "train_loss": the epoch, the weights then, and whether it was reached; if not the
+    weights are NaN), `finite` (False if the loss diverged) and `seconds` (of the core; on a GPU, of
+    the clock).
     """
     state = restore(path)
     if state and state["done"]:
@@ -163,7 +172,9 @@ def record(state, setting, model, tensors):
     due = epoch == 0 or ended or (every and (epoch <= 10 or epoch % every == 0))
     if state["finite"] and not due:
         return
-    values = metrics(model, *tensors) if state["finite"] else dict.fromkeys(METRICS, math.nan)
+    values = dict.fromkeys(METRICS, math.nan)
+    if state["finite"]:
+        values = metrics(model, *(tensors[:2] if targeted else tensors))
     state["history"].append({"epoch": epoch} | values)
     reached = {"epochs": epoch == setting["epochs"]}
     if targeted:

@@ -94,15 +94,15 @@ def test_one_epoch_equals_a_loop_written_out(tensors):
         assert torch.allclose(p, q, atol=1e-5)
 
 
-def test_cosine_goes_from_the_rate_to_nearly_zero(tensors):
-    setting = BASE | {"schedule": "cosine", "epochs": 8}
+def test_linear_keeps_the_rate_for_half_of_the_epochs_and_then_goes_to_nearly_zero(tensors):
+    setting = BASE | {"schedule": "linear", "epochs": 8}
     model = train.network(setting)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     rates = [
         optimizer.param_groups[0]["lr"]
         for _ in train.epochs(model, optimizer, tensors[0][:50], tensors[1][:50], setting, 1)
     ]
-    wanted = [1e-3 * (1 + math.cos(math.pi * k / 8)) / 2 for k in range(8)]
+    wanted = [1e-3] * 5 + [0.75e-3, 0.5e-3, 0.25e-3]
     assert rates == pytest.approx(wanted)
 
 
