@@ -28,10 +28,10 @@ def run_details(about):
     for (log, dataset), a in about.items():
         if log in ("interpolation_shared", "reparametrization"):
             continue  # written by the same command as the log before it
-        seconds = a.get("core_seconds")  # not in every log: some read the clock alone
-        minutes += (seconds or 0) / 60
-        core = text(seconds, ",.0f") if seconds else "—"
-        rows.append([LOGS[log] or log, dataset, core, text(a["seconds"], ",.0f"), str(a["jobs"])])
+        minutes += a["core_seconds"] / 60
+        speed = str(a.get("core_gflops", "—"))  # the older logs do not say
+        rows.append([LOGS[log] or log, dataset, text(a["core_seconds"], ",.0f"),
+                     text(a["seconds"], ",.0f"), str(a["jobs"]), speed])  # fmt: skip
     commits = {a["git_commit"].split(" ")[0] for a in about.values()} - {""}
     d = {"core_minutes": text(minutes, ".0f"), "device": first["device"],
          "commit": ", ".join(sorted(c[:7] for c in commits)) or "unknown",
