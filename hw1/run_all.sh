@@ -46,10 +46,10 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }
 
-# Minutes on two cores of an AMD EPYC, rounded up; the first two on one of 35 GFLOP/s a core, the
-# others on a faster one (core_gflops in the .json). Figures carry the names of script and data.
+# Minutes on two cores of an AMD EPYC, rounded up; the first on a slow one, of 35 GFLOP/s a core
+# (core_gflops in the .json). Figures carry the names of script and data.
 run random_labels mnist    # 45
-run param_sweep cifar10    # 17
+run param_sweep cifar10    # 8
 run param_sweep mnist      # 7
 run interpolation mnist    # 9
 run sensitivity mnist      # 8
