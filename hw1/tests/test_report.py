@@ -123,7 +123,8 @@ def test_every_paper_that_is_cited_is_in_the_references():
     )
     assert english == chinese
     listed = (build.HERE / "references.typ").read_text()
-    entries = re.findall(r"\[(\w+).*? ((?:19|20)\d\d)\. .*arXiv~\d{4}\.\d{4,5}\]", listed)
+    where = r"(?:arXiv~\d{4}\.\d{4,5}|In: .+)\]"
+    entries = re.findall(rf"\[(\w+).*? ((?:19|20)\d\d)\. .*{where}", listed)
     assert sorted(entries) == entries
     assert english == set(entries)
 
@@ -131,14 +132,14 @@ def test_every_paper_that_is_cited_is_in_the_references():
 def test_a_changed_log_changes_the_text(run, prepared):
     path, before = run / "logs" / "random_labels_mnist.csv", prepared[1]
     epochs = before["rl.epoch"]
-    change(path, "test_acc", lambda old: old - 0.01, label_corruption="0", epoch=epochs)
+    change(path, "test_loss", lambda old: old + 0.1, label_corruption="1", epoch=epochs)
     folder = run / "prepared"
     folder.mkdir()
     after = build.prepare(folder, run / "logs", run / "figures")
-    assert {name for name in after if after[name] != before[name]} == {"rl.0.test_acc"}
+    assert {name for name in after if after[name] != before[name]} == {"rl.1.test_loss"}
     for language in LANGUAGES:
         shown = dict(query(folder, language, "<number>"))
-        assert shown["rl.0.test_acc"] == after["rl.0.test_acc"] != before["rl.0.test_acc"]
+        assert shown["rl.1.test_loss"] == after["rl.1.test_loss"] != before["rl.1.test_loss"]
 
 
 CONTRADICTIONS = {  # words of the claim: file, column, factor, rows
