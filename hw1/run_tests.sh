@@ -3,4 +3,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$root"
-exec "$python" -m pytest -q hw1/tests "$@"
+exec "$python" -m pytest -q --numprocesses auto --dist worksteal hw1/tests "$@"

@@ -215,7 +215,8 @@ def _key(salt, value):
 def _cost(setting):
     """Return a guess at the work in one run, in multiply-adds."""
     size = setting["train_size"] or 60_000
-    work = 3 * common(setting)["n_params"] + 2e6 / setting["batch_size"] + 1e5
+    each = 8 if setting["model"].startswith("cnn") else 3  # a kernel works at many positions
+    work = each * common(setting)["n_params"] + 2e6 / setting["batch_size"] + 1e5
     late = 30 * setting["batch_size"] / size if setting["target"] else 0  # few steps an epoch
     return setting["epochs"] * (1 + late) * size * work
 
