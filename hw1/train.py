@@ -65,10 +65,10 @@ def evaluate(model, x, y, batch_size=2048):
     return loss / len(y), math.nan if math.isnan(loss) else correct / len(y)
 
 
-def metrics(model, x_train, y_train, *test):
-    """Return loss and accuracy on the train split, then on the test split if given, as a dict."""
-    values = evaluate(model, x_train, y_train) + (evaluate(model, *test) if test else ())
-    return dict(zip(METRICS, values, strict=False))
+def metrics(model, x_train, y_train, x_test, y_test):
+    """Return loss and accuracy on both splits as a dict of METRICS."""
+    values = evaluate(model, x_train, y_train) + evaluate(model, x_test, y_test)
+    return dict(zip(METRICS, values, strict=True))
 
 
 def epochs(model, optimizer, x, y, setting, first):
@@ -98,8 +98,8 @@ def epochs(model, optimizer, x, y, setting, first):
 def prepare(setting, tensors):
     """Return the run's own x_train, y_train, x_test, y_test: its rows, its shuffled labels.
 
-    Centered: each pixel has mean 0 over the training images (LeCun et al. 1998, Efficient BackProp,
-    section 4.3), which loses what all images share and slows learning down.
+    If centered, the mean training image is subtracted from both splits: what all images share
+    slows learning down (LeCun et al. 1998, Efficient BackProp, section 4.3).
     """
     x_train, y_train, x_test, y_test = tensors
     x_train, y_train = x_train[: setting["train_size"]], y_train[: setting["train_size"]]
@@ -125,7 +125,7 @@ def train(setting, tensors, path):
     """Do one run, or what is left of it, and return its state.
 
     tensors: what data.load returns. path: the file that keeps the state. The state holds `history`
-    (a dict per measured epoch; with a target, of the train split alone), `stops` (for "epochs" and,
+    (a dict per measured epoch; with a target, of the train loss alone), `stops` (for "epochs" and,
     with a target, "train_loss": the epoch, the weights then, and whether it was reached; if not the
     weights are NaN), `finite` (False if the loss diverged) and `seconds` (of the core; on a GPU, of
     the clock).
@@ -172,9 +172,12 @@ def record(state, setting, model, tensors):
     due = epoch == 0 or ended or (every and (epoch <= 10 or epoch % every == 0))
     if state["finite"] and not due:
         return
-    values = dict.fromkeys(METRICS, math.nan)
-    if state["finite"]:
-        values = metrics(model, *(tensors[:2] if targeted else tensors))
+    if not state["finite"]:
+        values = dict.fromkeys(METRICS, math.nan)
+    elif targeted:  # asked for at every epoch, and the script measures the stops anew
+        values = {"train_loss": evaluate(model, *tensors[:2])[0]}
+    else:
+        values = metrics(model, *tensors)
     state["history"].append({"epoch": epoch} | values)
     reached = {"epochs": epoch == setting["epochs"]}
     if targeted:
