@@ -25,7 +25,7 @@ import runs
 import train
 from files import SHAPES
 
-EPOCHS = {"mnist": 20, "cifar10": 20, "digits": 100}
+EPOCHS = {"mnist": 10, "cifar10": 10, "digits": 100}
 PAIRS = {  # the pair, its two settings, and what both share
     "batch_size": ((64, 1024), {"lr": 1e-3}),
     "lr": ((1e-3, 1e-2), {"batch_size": 1024}),

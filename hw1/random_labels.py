@@ -3,7 +3,8 @@
 Claim: 784-256-256-256-10 (335,114 parameters) fits 60,000 MNIST images whose labels are all
 shuffled, to at least 99.9% training accuracy for every seed, while its test accuracy stays at
 chance; with true labels the same network and recipe generalise. Capacity alone explains neither.
-(Zhang et al. 2017, arXiv 1611.03530, figure 1a and 1c.)
+(Zhang et al. 2017, arXiv 1611.03530, figure 1a and 1c.) The optimizer is Muon, which fits in a
+quarter of the epochs that Adam takes.
 
     python hw1/random_labels.py
 
@@ -17,7 +18,8 @@ import runs
 import train
 from files import SHAPES
 
-EPOCHS = {"mnist": 120, "cifar10": 120, "digits": 120}
+EPOCHS = {"mnist": 30, "cifar10": 60, "digits": 60}
+BATCH_SIZE = {"mnist": 4096, "cifar10": 4096, "digits": 256}
 CORRUPTION = {1.0: None, 0.75: 1, 0.5: 1, 0.25: 1, 0.0: None}  # seeds used; None for all
 COLUMNS = ("label_corruption", "epoch", *train.METRICS)
 
@@ -31,9 +33,11 @@ def main():
             args,
             model=f"mlp-{channels * height * width}-256-256-256-10",
             label_corruption=corruption,
+            optimizer="muon",
+            lr=8e-3,
+            batch_size=BATCH_SIZE[args.dataset],
             schedule="linear",
-            centered=True,
-            log_every=4,
+            log_every=5,
             seed=seed,
         )
         for corruption, seeds in CORRUPTION.items()

@@ -29,7 +29,7 @@ from parallel import side_by_side, stop_workers
 
 HERE = Path(__file__).resolve().parent
 COMMON = ("dataset", "model", "n_params", "optimizer", "lr", "batch_size", "seed")
-TRAINING_CODE = ("data", "models", "train")
+TRAINING_CODE = ("data", "models", "optimizers", "train")
 
 
 def setting(args, **grid):

@@ -1,6 +1,6 @@
 """Does the sharpness of a minimum say how well it generalises?
 
-Claims: (1) over fourteen ways to train 784-32-32-10 (26,506 parameters) the spectral norm of the
+Claims: (1) over twelve ways to train 784-32-32-10 (26,506 parameters) the spectral norm of the
 Hessian of the loss, over all training images, grows with the batch size at equal epochs; none of
 the models is at a critical point, so that the slide's ||H|| eps^2 / (2 (1 + L)) is far below the
 true maximum in the ball, which the gradient sets. (2) Dinh et al. (2017, arXiv 1703.04933, theorem
@@ -23,22 +23,20 @@ import runs
 import train
 from measures import or_nan
 
-EPOCHS = {"mnist": 20, "cifar10": 20, "digits": 60}
+EPOCHS = {"mnist": 12, "cifar10": 12, "digits": 60}
 MODEL = {"mnist": "mlp-784-32-32-10", "cifar10": "mlp-3072-16-16-10", "digits": "mlp-64-32-32-10"}
 BATCH_SIZES = (16, 32, 64, 256, 1024, 2048, 4096, 16384)
 BASE = {"batch_size": 256}
 OTHERS = {  # approaches beside the batch size, each a change of BASE
-    "optimizer=sgd": {"optimizer": "sgd", "lr": 0.1},
     "optimizer=momentum": {"optimizer": "momentum", "lr": 0.05},
-    "lr=0.0003": {"lr": 3e-4},
     "lr=0.01": {"lr": 1e-2},
     "weight_decay=0.1": {"optimizer": "adamw", "weight_decay": 0.1},
     "dropout=0.1": {"dropout": 0.1},
 }
-TARGET = {"mnist": 0.1, "cifar10": 1.7, "digits": 0.2}  # train loss at which all are compared
+TARGET = {"mnist": 0.15, "cifar10": 1.7, "digits": 0.2}  # train loss at which all are compared
 MAX_EPOCHS = 300  # to reach it
 EPSILON = 1e-4
-SCALES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0)
+SCALES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 100.0)
 COLUMNS = ("approach", "stop", "epoch", *train.METRICS, "input_gradient_norm_test")
 COLUMNS += ("jacobian_norm_test", "parameter_gradient_norm", "hessian_norm", "hessian_norm_block")
 COLUMNS += ("residual", "epsilon", "sharpness", "sharpness_ball", "sharpness_box")
@@ -47,20 +45,20 @@ RESCALED += ("input_gradient_norm_test", "jacobian_norm_test")
 
 
 def main():
-    """Train one network in fourteen ways; measure each at two stops; rescale the base one."""
+    """Train one network in twelve ways; measure each at two stops; rescale the base one."""
     args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=3)
     approaches = {f"batch_size={size}": {"batch_size": size} for size in BATCH_SIZES} | OTHERS
     shared = {"model": MODEL[args.dataset], "max_epochs": max(MAX_EPOCHS, args.epochs)}
     shared["target"] = 2.0 if args.quick else TARGET[args.dataset]
     tasks = []
+    for seed in args.seeds:  # the longest to measure come first
+        setting = runs.setting(args, **shared, **BASE, seed=seed)
+        scales = SCALES[::5] if args.quick else SCALES
+        tasks.append({"log": "reparametrization", "scales": scales, "runs": [setting]})
     for approach, changes in runs.thin(args, approaches.items()):
         for seed in args.seeds:
             setting = runs.setting(args, **shared, **(BASE | changes), seed=seed)
             tasks.append({"log": "sharpness", "approach": approach, "runs": [setting]})
-    for seed in args.seeds:
-        setting = runs.setting(args, **shared, **BASE, seed=seed)
-        scales = SCALES[::5] if args.quick else SCALES
-        tasks.append({"log": "reparametrization", "scales": scales, "runs": [setting]})
     logs = {"sharpness": COLUMNS, "reparametrization": RESCALED}
     return runs.run(args, logs, tasks, measure)
 

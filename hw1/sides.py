@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import train
+from optimizers import OPTIMIZERS
 
 CORES = torch.get_num_threads()
 START = """if True:  # a script that ends where its first training step would begin
@@ -36,7 +37,7 @@ def our_epochs(setting, x, y, threads=1):
     torch.set_flush_denormal(True)  # as parallel.py has it for every run
     model, seconds = train.network(setting, device=x.device), [time.perf_counter()]
     parameters, fused = model.parameters(), x.device.type in ("cpu", "cuda")
-    optimizer = train.OPTIMIZERS["adam"](parameters, lr=setting["lr"], fused=fused)
+    optimizer = OPTIMIZERS["adam"](parameters, lr=setting["lr"], fused=fused)
     for _ in train.epochs(model, optimizer, x, y, setting, 1):  # each ends by reading its loss
         seconds.append(time.perf_counter())
     return [later - sooner for sooner, later in pairwise(seconds)]

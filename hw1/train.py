@@ -11,14 +11,13 @@ import math
 import os
 import sys
 import time
-from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import optim
 
 from data import shuffle_labels
 from models import build
+from optimizers import OPTIMIZERS
 
 SETTING = {
     "dataset": None, "model": None, "optimizer": "adam", "lr": 1e-3, "batch_size": 512, "seed": 0,
@@ -28,17 +27,10 @@ SETTING = {
     "dropout": 0.0,
     "label_corruption": 0.0,  # fraction of the training labels shuffled among themselves
     "train_size": None, "test_size": None,  # the first rows of each split; None for all
-    "centered": False,  # subtract the mean training image
     "log_every": None,  # measure epochs 0 to 10 and every log_every-th; None: only the ends
     "target": None,  # measure every epoch, go on until the train loss is under it
     "max_epochs": None,
 }  # fmt: skip
-OPTIMIZERS = {
-    "adam": optim.Adam,  # Kingma and Ba 2015
-    "adamw": optim.AdamW,  # Loshchilov and Hutter 2019
-    "sgd": optim.SGD,
-    "momentum": partial(optim.SGD, momentum=0.9),
-}
 METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
 SECONDS_BETWEEN_CHECKPOINTS = 20
 
@@ -96,17 +88,10 @@ def epochs(model, optimizer, x, y, setting, first):
 
 
 def prepare(setting, tensors):
-    """Return the run's own x_train, y_train, x_test, y_test: its rows, its shuffled labels.
-
-    If centered, the mean training image is subtracted from both splits: what all images share
-    slows learning down (LeCun et al. 1998, Efficient BackProp, section 4.3).
-    """
+    """Return the run's own x_train, y_train, x_test, y_test: its rows, its shuffled labels."""
     x_train, y_train, x_test, y_test = tensors
     x_train, y_train = x_train[: setting["train_size"]], y_train[: setting["train_size"]]
     x_test, y_test = x_test[: setting["test_size"]], y_test[: setting["test_size"]]
-    if setting["centered"]:
-        mean = x_train.mean(0)
-        x_train, x_test = x_train - mean, x_test - mean
     seed = seed_for(setting["seed"], "labels")
     return x_train, shuffle_labels(y_train, setting["label_corruption"], seed), x_test, y_test
 

@@ -48,17 +48,6 @@ def test_only_training_labels_are_shuffled_and_only_once(monkeypatch, tmp_path):
     assert len(calls) == 1
 
 
-def test_a_centered_run_subtracts_the_mean_training_image_from_both_splits():
-    tensors = data.load("digits")
-    setting = train.SETTING | {"dataset": "digits", "train_size": 100, "centered": True}
-    before = [tensor.clone() for tensor in tensors]
-    x_train, _, x_test, _ = train.prepare(setting, tensors)
-    mean = tensors[0][:100].double().mean(0)  # of the run's own training rows alone
-    assert x_train.mean(0).abs().max() < 1e-6
-    assert torch.allclose(x_test.double(), tensors[2].double() - mean, atol=1e-6)
-    assert all(torch.equal(a, b) for a, b in zip(before, tensors, strict=True))
-
-
 def test_digits_are_standardised_whole_tensors():
     x_train, y_train, x_test, y_test = data.load("digits")
     assert x_train.shape == (1437, 1, 8, 8) and x_test.shape == (360, 1, 8, 8)

@@ -6,6 +6,7 @@ import torch
 import data
 import measures
 import train
+from optimizers import OPTIMIZERS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 SETTING = train.SETTING | {"dataset": "digits", "epochs": 3, "batch_size": 100, "log_every": 1}
@@ -54,7 +55,7 @@ def test_no_waiting_inside_an_epoch(model):
     """From the first batch's forward pass to the last batch's step, a wait raises an error."""
     x, y, *_ = data.load("digits", device="cuda")
     net = train.network(SETTING | {"model": model}, device="cuda")
-    optimizer = train.OPTIMIZERS["adam"](net.parameters(), lr=1e-3, fused=True)
+    optimizer = OPTIMIZERS["adam"](net.parameters(), lr=1e-3, fused=True)
     batches, steps = -(-len(y) // SETTING["batch_size"]), []
 
     def before(*_):

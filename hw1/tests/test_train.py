@@ -12,6 +12,7 @@ from torch import nn
 import data
 import models
 import train
+from optimizers import OPTIMIZERS, orthogonalize
 
 BASE = train.SETTING | {
     "dataset": "digits",
@@ -94,6 +95,37 @@ def test_one_epoch_equals_a_loop_written_out(tensors):
         assert torch.allclose(p, q, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(20, 50), (50, 20), (30, 30)])
+def test_orthogonalize_keeps_the_singular_vectors_and_evens_out_the_values(shape):
+    matrix = torch.randn(shape, generator=seeded(0), dtype=torch.float64)
+    u, values, v = torch.linalg.svd(matrix, full_matrices=False)
+    inner = u.T @ orthogonalize(matrix) @ v.T
+    assert torch.allclose(inner, inner.diag().diag(), atol=1e-9)
+    large = inner.diag()[values > 0.1 * values[0]]  # the smallest ones are only lifted
+    assert len(large) > 15 and large.min() > 0.65 and large.max() < 1.25
+
+
+def test_muon_takes_the_steps_of_pytorchs_muon_and_adamw():
+    """PyTorch's Muon works in bfloat16, so that its steps are right to about one in a hundred."""
+    model = models.mlp([20, 30, 10], generator=seeded(0))
+    reference = copy.deepcopy(model)
+    ours = OPTIMIZERS["muon"](model.parameters(), lr=1e-2, weight_decay=0.1, fused=True)
+    split = [[p for p in reference.parameters() if p.ndim == n] for n in (1, 2)]
+    theirs = [
+        torch.optim.AdamW(split[0], lr=1e-2, weight_decay=0.1),
+        torch.optim.Muon(split[1], lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    ]
+    start = [p.detach().clone() for p in model.parameters()]
+    for seed in range(3):
+        for p, q in zip(model.parameters(), reference.parameters(), strict=True):
+            p.grad = torch.randn(p.shape, generator=seeded(seed))
+            q.grad = p.grad.clone()
+        for optimizer in (ours, *theirs):
+            optimizer.step()
+    for p, q, old in zip(model.parameters(), reference.parameters(), start, strict=True):
+        assert (p - q).norm() < 0.02 * (q - old).norm()
+
+
 def test_linear_keeps_the_rate_for_half_of_the_epochs_and_then_goes_to_nearly_zero(tensors):
     setting = BASE | {"schedule": "linear", "epochs": 8}
     model = train.network(setting)
@@ -143,7 +175,8 @@ def test_a_target_out_of_reach_and_a_diverged_loss_leave_nan_not_numbers(tensors
 
 
 @pytest.mark.parametrize(
-    "change", [{"optimizer": "adam"}, {"optimizer": "momentum", "dropout": 0.2}]
+    "change",
+    [{"optimizer": "adam"}, {"optimizer": "momentum", "dropout": 0.2}, {"optimizer": "muon"}],
 )
 def test_a_run_cut_in_the_middle_ends_in_the_same_bits(tensors, tmp_path, monkeypatch, change):
     setting = BASE | change | {"log_every": 1}
