@@ -80,7 +80,8 @@ def _npz(path, channels, height, width):
             raise DataError(f"{path}: y_{split} must hold {len(x)} labels from 0 to 9")
         raw[f"x_{split}"] = x.reshape(-1, height, width, channels)
         raw[f"y_{split}"] = y.astype(np.int64).ravel()
-    if not np.ptp(raw["x_train"], axis=(0, 1, 2)).all():  # standardising divides by the spread
+    x = raw["x_train"]  # standardising divides by the spread; as a rule the first images tell
+    if not any(np.ptp(part, axis=(0, 1, 2)).all() for part in (x[:100], x)):
         raise DataError(f"{path}: in some channel all pixels of x_train are equal")
     return raw
 

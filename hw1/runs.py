@@ -29,6 +29,7 @@ from parallel import side_by_side, stop_workers
 
 HERE = Path(__file__).resolve().parent
 COMMON = ("dataset", "model", "n_params", "optimizer", "lr", "batch_size", "seed")
+QUICK = {"train": 1000, "test": 300}  # with --quick, the first rows of each split are all there are
 TRAINING_CODE = ("data", "models", "optimizers", "train")
 
 
@@ -36,7 +37,8 @@ def setting(args, **grid):
     """Return one full setting: train.SETTING, then the flags, then the keys of `grid`."""
     full = train.SETTING | {"dataset": args.dataset, "epochs": args.epochs} | grid
     if args.quick:
-        full |= {"train_size": min(full["train_size"] or 1000, 1000), "test_size": 300}
+        size = min(full["train_size"] or QUICK["train"], QUICK["train"])
+        full |= {"train_size": size, "test_size": QUICK["test"]}
     if len(full) > len(train.SETTING):
         raise ValueError(f"unknown settings: {set(full) - set(train.SETTING)}")
     return full
@@ -111,7 +113,10 @@ def _prepare(args):
         part.unlink()  # left by a process that was killed while it wrote
     raw = arrays(args.dataset, args.data_dir)
     source = digest(raw)
-    path = args.out / "checkpoints" / f"{args.dataset}-{_code('data')[:8]}-{source[:8]}.tensors"
+    name = f"{args.dataset}{'-quick' * args.quick}-{_code('data')[:8]}-{source[:8]}.tensors"
+    path = args.out / "checkpoints" / name
+    if args.quick:
+        raw = {key: value[: QUICK[key.partition("_")[2]]] for key, value in raw.items()}
     with FileLock(f"{path}.lock"):
         if not _sound(path):
             part = path.with_name(f"{path.name}.part")

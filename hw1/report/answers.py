@@ -187,7 +187,6 @@ def sensitivity(t, dataset):
     d |= {"epochs": code["EPOCHS"][dataset], "train_size": text(size, ",") if size else "all"}
     sizes = np.unique(t["batch_size"])
     d |= {"sizes": len(sizes), "first": sizes[0], "last": sizes[-1]}
-    d["width"] = d["model"].rpartition("-")[2]
     claim(np.isfinite(t["train_loss"]).all(), f"every {dataset} run reached the common train loss")
     measures = ("test_loss", *(m for m in t.dtype.names if "_norm_" in m))
     table, of = {m: [m] for m in measures}, {}

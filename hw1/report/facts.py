@@ -29,9 +29,8 @@ def run_details(about):
         if log in ("interpolation_shared", "reparametrization"):
             continue  # written by the same command as the log before it
         minutes += a["core_seconds"] / 60
-        speed = str(a.get("core_gflops", "—"))  # the older logs do not say
         rows.append([LOGS[log] or log, dataset, text(a["core_seconds"], ",.0f"),
-                     text(a["seconds"], ",.0f"), str(a["jobs"]), speed])  # fmt: skip
+                     text(a["seconds"], ",.0f"), str(a["jobs"]), str(a["core_gflops"])])  # fmt: skip
     commits = {a["git_commit"].split(" ")[0] for a in about.values()} - {""}
     d = {"core_minutes": text(minutes, ".0f"), "device": first["device"],
          "commit": ", ".join(sorted(c[:7] for c in commits)) or "unknown",
