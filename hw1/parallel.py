@@ -31,9 +31,9 @@ def side_by_side(args, title, function, calls, costs=None):
     """
     costs = costs or dict.fromkeys(calls, 1)
     left = dict(calls)
-    bar = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed} gone, {remaining} left"
-    title = f"{args.script}: {title}"
-    with tqdm(total=sum(costs.values()), desc=title, bar_format=bar) as progress:
+    look = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed} gone, {remaining} left"
+    bar = tqdm(total=sum(costs.values()), desc=f"{args.script}: {title}", bar_format=look)
+    with bar as progress, _ticking(progress):
 
         def results(keys, jobs):
             todo = [(key, function, calls[key]) for key in keys]
@@ -55,6 +55,25 @@ def side_by_side(args, title, function, calls, costs=None):
                     yield from results([key], 2)
                 except TerminatedWorkerError:
                     yield key, None, KILLED
+
+
+@contextmanager
+def _ticking(bar):
+    """On a terminal redraw the bar every second: between two results minutes may go by."""
+    over = threading.Event()
+
+    def tick():
+        while not over.wait(1):
+            bar.refresh()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    if sys.stderr.isatty():
+        with _interrupts_held():  # inherited: Ctrl-C stays the main thread's
+            thread.start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextmanager

@@ -2,16 +2,21 @@
 
 import csv
 import errno
+import fcntl
 import hashlib
 import io
 import math
 import os
 import pickle
+import pty
+import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -369,6 +374,23 @@ def test_ctrl_c_says_how_to_go_on(undisturbed, tmp_path, jobs):
     assert "Traceback" not in messages
     if jobs == "2":
         assert kill.start(hw1, "param_sweep", out).wait() == 0 and kill.contents(out) == wanted
+
+
+def test_on_a_terminal_the_time_goes_on_between_two_results():
+    """The bar once stood still until the first run ended, minutes later."""
+    code = f"""if True:
+        import sys, time, types
+        sys.path.insert(0, {str(files.ROOT / "hw1")!r})
+        from parallel import side_by_side
+        args = types.SimpleNamespace(script="probe", dask=None, jobs=1)
+        list(side_by_side(args, "sleeping", time.sleep, {{"one": (3.5,)}}))
+    """
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with os.fdopen(terminal, "rb", 0) as shown, os.fdopen(end, "wb", 0) as stderr:
+        subprocess.run([sys.executable, "-c", code], stderr=stderr, check=True)
+        text = shown.read(10_000).decode()
+    assert {"00:01 gone", "00:02 gone"} <= set(re.findall(r"\d\d:\d\d gone", text))
 
 
 def test_a_second_start_waits_for_the_first(undisturbed, tmp_path):
