@@ -340,6 +340,16 @@ def test_ball_is_no_lower_than_both_lower_bounds_and_than_random_points(epsilon)
     assert rise(net, x, y, points).max() < 0.5 * found
 
 
+@pytest.mark.parametrize("epsilon", [1e-3, 1.0])
+def test_ball_chooses_its_ascent_on_a_subset_and_loses_nothing(monkeypatch, epsilon):
+    x, y = batch(2 * measures.SUBSET)
+    net = train(mlp(), x, y, 30)
+    found = measures.ball_sharpness(net, x, y, epsilon)
+    monkeypatch.setattr(measures, "SUBSET", len(x))
+    assert found == pytest.approx(measures.ball_sharpness(net, x, y, epsilon), rel=0.01)
+    assert found >= 0.99 * bound(net, x, y, epsilon)
+
+
 def test_ball_equals_the_formula_at_a_minimum():
     """Softmax regression on noise has a minimum inside, where the gradient term vanishes."""
     x, y = torch.randn(300, 3, generator=torch.Generator().manual_seed(0)), torch.arange(300) % 3
