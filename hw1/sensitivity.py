@@ -1,12 +1,11 @@
 """Does the batch size change how sensitive a trained network is to its input?
 
-Claim: after equal epochs it seems to, mostly because it sets how far training got: on CIFAR-10 both
-measures fall as the batch grows and the train loss rises. At equal train loss that trend is gone on
-CIFAR-10; on MNIST the Jacobian norm still grows with the batch size, while the test loss falls: the
-more sensitive of these networks generalise no worse. Two measures, per example, averaged over fixed
-probes, the first 10,000 images of each split: the norm of the loss's gradient with respect to the
-input (the course's) and the norm of the Jacobian of the class probabilities (Novak et al. 2018,
-arXiv 1802.08760).
+Claim: it does. After equal epochs and at equal train loss, on MNIST and on CIFAR-10, the Jacobian
+norm grows with the batch size. Yet the more sensitive of these networks generalise no worse: at
+equal train loss the test loss has no trend on MNIST and falls with the batch size on CIFAR-10.
+Two measures, per example, averaged over fixed probes, the first 10,000 images of each split: the
+norm of the loss's gradient with respect to the input (the course's) and the norm of the Jacobian of
+the class probabilities (Novak et al. 2018, arXiv 1802.08760).
 
     python hw1/sensitivity.py                      # MNIST
     python hw1/sensitivity.py --dataset cifar10    # CIFAR-10, its first 10,000 images

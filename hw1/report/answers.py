@@ -175,7 +175,7 @@ def interpolation(different, shared, barriers):
         else:
             claim(min(start / plain) > 0.1 and max(start / matched) < 1, "a shared start leaves "
                   "some barrier between learning rates, but less than matching")  # fmt: skip
-    claim(min(removed["batch_size"]) > 0.6, "matching removes most of the batch sizes' barrier")
+    claim(min(removed["batch_size"]) > 0.5, "matching removes most of the batch sizes' barrier")
     claim(max(removed["lr"]) < 0.5, "matching removes less than half of the rates' barrier")
     return d, {"barriers": table}
 
@@ -197,10 +197,8 @@ def sensitivity(t, dataset):
         d[f"{stop}.acc_range"] = text(math.ceil(1000 * np.ptp(mean["test_acc"])) / 10, ".1f")
         best = int(np.argmin(mean["train_loss"]))
         if stop == "epochs":
-            extreme = np.argmin if dataset == "mnist" else np.argmax
-            claim(best == extreme(mean["input_gradient_norm_train"]), "after equal epochs the input "
-                  "gradient on train images is lowest (MNIST), highest (CIFAR-10) where the train "
-                  "loss is lowest")  # fmt: skip
+            claim(0 < best < len(sizes) - 1,
+                  f"on {dataset} the train loss after equal epochs is lowest in between")  # fmt: skip
         for name, batch in {"first": sizes[0], "best": sizes[best], "last": sizes[-1]}.items():
             own = rows[rows["batch_size"] == batch]
             d |= {
@@ -215,27 +213,26 @@ def sensitivity(t, dataset):
         for m in measures:
             d[f"{stop}.{m}.tau"], of[stop, m] = tau(rows["batch_size"], rows[m], rows["batch_size"])
             table[m].append(d[f"{stop}.{m}.tau"])
-        claim(of[stop, "jacobian_norm_test"][1] > 0 or dataset != "mnist",
-              "on MNIST the Jacobian grows with the batch size")  # fmt: skip
-        claim(of[stop, "test_loss"][2] < 0 or dataset != "mnist",
-              "on MNIST the test loss falls as the batch size grows")  # fmt: skip
+        claim(of[stop, "jacobian_norm_test"][1] > 0,
+              f"on {dataset} the Jacobian grows with the batch size")  # fmt: skip
+    (_, *loss), (_, *gradient) = (
+        of["train_loss", m] for m in ("test_loss", "input_gradient_norm_test")
+    )
+    ratio = [float(d[f"train_loss.{name}.input_gradient.ratio"]) for name in ("first", "last")]
     if dataset == "mnist":
-        claim(sizes[0] < d["epochs.best.batch"] < sizes[-1],
-              "on MNIST the train loss after equal epochs is lowest in between")  # fmt: skip
-        _, low, high = of["train_loss", "input_gradient_norm_test"]
-        claim(low < 0 < high, "on MNIST the input gradient at equal train loss has no trend")
-        claim(of["epochs", "input_gradient_norm_test"][2] < 0,
-              "on MNIST the input gradient after equal epochs falls with the batch size")  # fmt: skip
+        claim(loss[0] < 0 < loss[1], "on MNIST the test loss at equal train loss has no trend")
         claim(
             np.ptp(mean["test_acc"]) < 0.005, "on MNIST test accuracy at equal train loss is alike"
         )
+        claim(gradient[0] < 0 < gradient[1],
+              "on MNIST the input gradient at equal train loss has no trend")  # fmt: skip
+        claim(ratio[0] > ratio[1] > 1, "on MNIST the small batch's input gradient is the one that is "
+              "larger on test images")  # fmt: skip
     else:
-        for m in ("input_gradient_norm_test", "jacobian_norm_test"):
-            claim(
-                of["epochs", m][2] < 0, f"on CIFAR-10 {m} after equal epochs falls with the batch"
-            )
-            _, low, high = of["train_loss", m]
-            claim(low < 0 < high, f"on CIFAR-10 {m} at equal train loss has no trend")
+        claim(
+            loss[1] < 0, "on CIFAR-10 the test loss at equal train loss falls with the batch size"
+        )
+        claim(gradient[0] > 0, "on CIFAR-10 the input gradient at equal train loss grows with it")
     return d, {"taus": list(table.values())}
 
 

@@ -144,11 +144,11 @@ def test_a_changed_log_changes_the_text(run, prepared):
 
 CONTRADICTIONS = {  # words of the claim: file, column, factor, rows
     "fits shuffled labels": ("random_labels_mnist", "train_acc", 0.9, {"label_corruption": "1"}),
-    "test loss is lowest in between": ("param_sweep_cifar10", "test_loss", 0.1, {"width": "2"}),
-    "peaks between two valleys": ("param_sweep_mnist", "test_loss", 9, {"width": "1000"}),
+    "test loss is lowest in between": ("param_sweep_cifar10", "test_loss", 0.1, {"width": "1"}),
+    "peaks between two valleys": ("param_sweep_mnist", "test_loss", 9, {"width": "512"}),
     "explodes on one side": ("interpolation_mnist", "test_acc", 0.1, {"alpha": "-1"}),
     "matching lowers": ("barriers_mnist", "test_barrier", 9, {"alignment": "weight_matching"}),
-    "Jacobian grows": ("sensitivity_mnist", "jacobian_norm_test", 9, {"batch_size": "16"}),
+    "Jacobian grows": ("sensitivity_mnist", "jacobian_norm_test", 9, {"batch_size": "32"}),
     "falls with the batch": ("sensitivity_cifar10", "jacobian_norm_test", -1, {"stop": "epochs"}),
     "gradient term dwarfs": ("sharpness_mnist", "parameter_gradient_norm", 1e-3, {}),
     "rescaling does not move": ("reparametrization_mnist", "test_loss", 2, {"scale": "10"}),
