@@ -149,7 +149,7 @@ CONTRADICTIONS = {  # words of the claim: file, column, factor, rows
     "explodes on one side": ("interpolation_mnist", "test_acc", 0.1, {"alpha": "-1"}),
     "matching lowers": ("barriers_mnist", "test_barrier", 9, {"alignment": "weight_matching"}),
     "Jacobian grows": ("sensitivity_mnist", "jacobian_norm_test", 9, {"batch_size": "32"}),
-    "falls with the batch": ("sensitivity_cifar10", "jacobian_norm_test", -1, {"stop": "epochs"}),
+    "falls with the batch": ("sensitivity_cifar10", "test_loss", -1, {"stop": "train_loss"}),
     "gradient term dwarfs": ("sharpness_mnist", "parameter_gradient_norm", 1e-3, {}),
     "rescaling does not move": ("reparametrization_mnist", "test_loss", 2, {"scale": "10"}),
     "does not predict": ("predictors_mnist", "low", -1, {"measure": "sharpness_ball"}),
