@@ -18,6 +18,7 @@ import copy
 import sys
 
 import torch
+from torch import nn
 
 import flags
 import measures
@@ -82,11 +83,29 @@ def along(first, second, alphas, x_train, y_train, x_test, y_test):
     The first layer is linear in its weights, so that its outputs can be mixed in their place: three
     products in five are saved.
     """
-    splits = [(first[:2](x), second[:2](x)) for x in (x_train, x_test)]
+    ends_train, ends_test = (outputs(first[:2], second[:2], x) for x in (x_train, x_test))
     for alpha in alphas:
-        rest = interpolate(first[2:], second[2:], alpha)
-        hidden_train, hidden_test = (torch.lerp(*outputs, alpha) for outputs in splits)
-        yield alpha, train.metrics(rest, hidden_train, y_train, hidden_test, y_test)
+        rest = nn.Sequential(Mixture(alpha), *interpolate(first[2:], second[2:], alpha))
+        yield alpha, train.metrics(rest, ends_train, y_train, ends_test, y_test)
+
+
+def outputs(first, second, x, rows=2048):
+    """Return what two flat layers make of x: (N, 2, H). Few rows at a time: memory stays small."""
+    ends = x.new_empty(len(x), 2, first[-1].out_features)
+    for place, inputs in zip(ends.split(rows), x.split(rows), strict=True):
+        place[:, 0], place[:, 1] = first(inputs), second(inputs)
+    return ends
+
+
+class Mixture(nn.Module):
+    """(1 - alpha) first + alpha second, for outputs (N, 2, H) of the two."""
+
+    def __init__(self, alpha):
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, ends):
+        return torch.lerp(*ends.unbind(1), self.alpha)
 
 
 def interpolate(first, second, alpha):

@@ -157,6 +157,17 @@ def test_the_rows_of_a_path_equal_direct_evaluation():
         assert found == pytest.approx(train.metrics(direct[alpha], *tensors), rel=1e-6)
 
 
+def test_a_path_mixes_no_whole_split_at_once(monkeypatch):
+    """Whole mixtures took the script with two jobs over 1.5 GB."""
+    tensors = [tensor.repeat_interleave(4, 0) for tensor in data.load("digits")]
+    base = train.SETTING | {"dataset": "digits", "model": "mlp-64-32-16-10"}
+    first, second = (train.network(base | {"seed": seed}) for seed in (0, 1))
+    sizes, lerp = [], torch.lerp
+    monkeypatch.setattr(torch, "lerp", lambda *a: sizes.append(len(a[0])) or lerp(*a))
+    assert len(list(interpolation.along(first, second, [0.0, 0.5, 1.0], *tensors))) == 3
+    assert sum(sizes) == 3 * (len(tensors[0]) + len(tensors[2])) and max(sizes) <= 2048
+
+
 def test_interpolation_includes_buffers():
     first, second = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
     first[1].running_mean += 4.0
