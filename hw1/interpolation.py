@@ -4,8 +4,8 @@ Claim: between models trained from different seeds with batch size 64 and 1024, 
 rate 1e-3 and 1e-2, stands a barrier of over ten times the test loss at its ends. Permuting the
 second's hidden units onto the first's (weight matching) removes most of it for the batch sizes, but
 less than half for the rates; from one shared initialisation the batch sizes have next to none, the
-rates over a quarter of theirs. So permutation symmetry is much of the barrier, not all. Outside of the
-two models the loss explodes on the side of batch size 1024 and of rate 1e-3. (Goodfellow et al.
+rates over a quarter of theirs. So permutation symmetry is much of the barrier, not all. Outside of
+the two models the loss explodes on the side of batch size 1024 and of rate 1e-3. (Goodfellow et al.
 2015, arXiv 1412.6544; Frankle et al. 2020, 1912.05671; Ainsworth et al. 2023, 2209.04836.)
 
     python hw1/interpolation.py

@@ -79,8 +79,8 @@ def sharpness(loss, norm, epsilon):
 def ball_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH_SIZE):
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over ||theta' - theta|| <= epsilon, no unit.
     x: (N, C, H, W), y: (N,). ValueError if epsilon <= 0; MeasureError if a loss is not finite.
-    Ascent from the gradient, and from the best of `starts` ascents over a subset: from its gradient,
-    its top eigenvector and random points. Source: course slide."""
+    Ascent from the gradient, and from the best of `starts` ascents over a subset: from its own
+    gradient, its top eigenvector and random points. Source: course slide."""
     _, loss, gradient, at = _landscape(model, x, y, batch_size, epsilon)
     few = slice(None, None, max(1, len(x) // SUBSET))
     _, low, own, near = _landscape(model, x[few], y[few], batch_size, epsilon)
@@ -121,6 +121,7 @@ def box_sharpness(model, x, y, epsilon, *, batch_size=BATCH_SIZE):
     scale = 1e-3 * float((sides * gradient).abs().mean()) or 1.0
 
     def descent(u):
+        """The objective and its gradient by u, at sides * u; negative where the loss has risen."""
         height, slope = at(sides * torch.from_numpy(u).to(sides))
         return (loss - height) / scale, -(sides * slope).cpu().numpy() / scale
 

@@ -40,14 +40,14 @@ def orthogonalize(matrix):
 
     matrix: (m, n). Five Newton-Schulz iterations of a quintic, with Jordan's coefficients.
     """
-    x = matrix if matrix.size(0) <= matrix.size(1) else matrix.T
-    x = x / (x.norm() + 1e-7)
+    if matrix.size(0) > matrix.size(1):  # the products are smaller on the other side
+        return orthogonalize(matrix.T).T
+    x = matrix / (matrix.norm() + 1e-7)
     for _ in range(5):
         gram = x @ x.T
-        x = torch.addmm(
-            x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445
-        )
-    return x if matrix.size(0) <= matrix.size(1) else x.T
+        quadratic = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.addmm(x, quadratic, x, beta=3.4445)
+    return x
 
 
 OPTIMIZERS = {

@@ -3,8 +3,8 @@
 Claim: 784-256-256-256-10 (335,114 parameters) fits 60,000 MNIST images whose labels are all
 shuffled, to at least 99.9% training accuracy for every seed, while its test accuracy stays at
 chance; with true labels the same network and recipe generalise. Capacity alone explains neither.
-(Zhang et al. 2017, arXiv 1611.03530, figure 1a and 1c.) The optimizer is Muon, which
-needs far fewer epochs for it than Adam.
+(Zhang et al. 2017, arXiv 1611.03530, figure 1a and 1c.) The optimizer is Muon, which needs far
+fewer epochs for it than Adam.
 
     python hw1/random_labels.py
 

@@ -297,9 +297,9 @@ def sharpness(t):
     claim(of["train_loss", "sharpness_ball"][2] < 0, "the ball's sharpness at equal train loss "
           "falls with the batch size")  # fmt: skip
     claim(of["train_loss", "sharpness_box"][0] < 0, "the box's sharpness falls too, less surely")
-    ends = own[np.isin(own["batch_size"], batches[[0, -1]])]
-    rise = {m: ends[m][ends["batch_size"] == batches[-1]].mean()
-            - ends[m][ends["batch_size"] == batches[0]].mean() for m in ("train_loss", "test_loss")}  # fmt: skip
+    own = sizes[sizes["stop"] == "train_loss"]
+    small, large = (own[own["batch_size"] == batch] for batch in (batches[0], batches[-1]))
+    rise = {m: large[m].mean() - small[m].mean() for m in ("train_loss", "test_loss")}
     claim(0 < rise["test_loss"] < rise["train_loss"], "the test loss at equal train loss rises with "
           "the batch size by less than what is left of a rise in the train loss")  # fmt: skip
     last = t[t["stop"] == "train_loss"]
