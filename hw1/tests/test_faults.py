@@ -74,7 +74,7 @@ def test_what_matters_changes_the_digest_and_a_comment_does_not(monkeypatch, tmp
     source, before = train_py.read_text(), code("train")
     train_py.write_text("# a comment\n\n" + source.replace('"""The one', '"""One'))
     assert code("train") == before
-    train_py.write_text(source.replace("batch_size=2048", "batch_size=1024"))
+    train_py.write_text(source.replace("batch_size=512", "batch_size=1024"))
     assert code("train") != before
 
 
