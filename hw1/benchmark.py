@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -90,9 +91,10 @@ def epoch_comparisons(bench, name, raw, setting, device):
     images = sides.Images(raw["x_train"], raw["y_train"])
     size = f"{setting['dataset']}; {setting['model']}; {count_params(train.network(setting))} "
     size += f"parameters; {len(y)} images; batch {setting['batch_size']}; {device}"
-    ours = {"ours": ("", lambda: sum(sides.our_epochs(setting, x, y)))}
+    cores = sides.CORES
+    ours = {"ours": (f"{cores} threads", lambda: sum(sides.our_epochs(setting, x, y, cores)))}
     usual = {f"loader_{workers}_workers": (
-                f"{images.origin}; {1 if workers else sides.CORES} threads",
+                f"torchvision {version('torchvision')}; {1 if workers else cores} threads",
                 lambda workers=workers: sides.usual_epoch(images, setting, workers, device))
              for workers in (0, 2)}  # fmt: skip
     bench.compare(name, size, ours | usual)

@@ -7,7 +7,7 @@ has_packages() {
   "$1" - 2>/dev/null <<'PY'
 import sys
 from importlib.util import find_spec
-packages = "ruff filelock joblib matplotlib numpy pytest scipy sklearn torch tqdm typst xdist".split()
+packages = "ruff filelock joblib matplotlib numpy pytest scipy sklearn torch torchvision tqdm typst xdist".split()
 sys.exit(sys.version_info < (3, 10) or not all(map(find_spec, packages)))
 PY
 }

@@ -6,7 +6,6 @@ import warnings
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -54,29 +53,27 @@ class Images(Dataset):
 
     def __init__(self, x, y):
         self.x, self.y, pixels = x, y, x.reshape(-1, x.shape[-1]) / 255
-        self.mean, self.std = pixels.mean(0).tolist(), pixels.std(0).tolist()
-        try:
-            from torchvision import transforms as t
-
-            self.transform = t.Compose([t.ToTensor(), t.Normalize(self.mean, self.std)])
-            self.origin = "torchvision"
-        except (ImportError, RuntimeError):  # RuntimeError: built for another torch
-            self.transform, self.origin = self.stand_in, "a stand-in for torchvision"
-
-    def stand_in(self, image):
-        """The steps of torchvision's ToTensor and Normalize, one by one."""
-        x = torch.from_numpy(np.array(image, np.uint8, copy=True))
-        x = x.view(*image.size[::-1], -1).permute(2, 0, 1).contiguous().to(torch.float32).div(255)
-        x, mean, std = x.clone(), torch.as_tensor(self.mean), torch.as_tensor(self.std)
-        if (std == 0).any():
-            raise ValueError("a channel is constant")
-        return x.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+        t = torchvision_transforms()
+        steps = t.ToTensor(), t.Normalize(pixels.mean(0).tolist(), pixels.std(0).tolist())
+        self.transform = t.Compose(steps)
 
     def __len__(self):
         return len(self.y)
 
     def __getitem__(self, i):
         return self.transform(Image.fromarray(self.x[i].squeeze())), int(self.y[i])
+
+
+def torchvision_transforms():
+    """Import torchvision.transforms, also beside a PyTorch that torchvision was not built for."""
+    try:
+        from torchvision import transforms
+    except RuntimeError:  # it wants two operators to exist; nothing here calls them
+        for name in ("nms", "qnms"):
+            signature = "(Tensor boxes, Tensor scores, float threshold) -> Tensor"
+            torch.library.define(f"torchvision::{name}", signature)
+        from torchvision import transforms
+    return transforms
 
 
 def usual_epoch(images, setting, workers, device):
