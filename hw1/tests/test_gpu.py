@@ -19,12 +19,15 @@ def full_precision(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_losses_are_the_cpus(model, tmp_path):
+@pytest.mark.parametrize(
+    ("model", "optimizer"), [*((m, "adam") for m in MODELS), (MODELS[0], "muon")]
+)
+def test_losses_are_the_cpus(model, optimizer, tmp_path):
     history = {}
     for device in ("cpu", "cuda"):
         tensors = data.load("digits", device=device)
-        state = train.train(SETTING | {"model": model}, tensors, tmp_path / device)
+        setting = SETTING | {"model": model, "optimizer": optimizer}
+        state = train.train(setting, tensors, tmp_path / device)
         history[device] = state["history"]
     assert len(history["cpu"]) == 4
     for cpu, cuda in zip(*history.values(), strict=True):
