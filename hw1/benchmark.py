@@ -5,8 +5,8 @@
 writes OUT/logs/benchmark.csv (a row per repeat: seconds, and peak_mb where memory was watched) and
 benchmark.json (versions, devices, and each comparison's medians beside its target), and prints the
 latter. The sides take turns; medians are compared, with the better of several other sides. One
-thread a side unless `setting` says otherwise. --quick does a small version, on digits. About ten
-minutes on two idle cores; PyHessian (pip install pyhessian) is compared with where it is installed.
+thread a side unless `setting` says otherwise. --quick does a small version, on digits. A quarter
+of an hour on two idle cores; PyHessian (pip install pyhessian) is compared with where installed.
 """
 
 import argparse

@@ -46,15 +46,15 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }
 
-# Minutes on two cores of a slow AMD EPYC, 35 to 44 GFLOP/s a core, rounded up (`seconds` and
+# Minutes on two cores of an AMD EPYC, 56 to 88 GFLOP/s a core, rounded up (`seconds` and
 # `core_gflops` in the .json). Figures carry the names of script and data.
-run random_labels mnist    # 15
-run param_sweep cifar10    # 10
-run param_sweep mnist      # 9
-run interpolation mnist    # 16
-run sensitivity mnist      # 8
-run sensitivity cifar10    # 6
-run sharpness mnist        # 24; also reparametrization_mnist and predictors_*
+run random_labels mnist    # 8
+run param_sweep cifar10    # 7
+run param_sweep mnist      # 5
+run interpolation mnist    # 8
+run sensitivity mnist      # 4
+run sensitivity cifar10    # 4
+run sharpness mnist        # 17; also reparametrization_mnist and predictors_*
 "$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"}
 
 if [ -z "$quick$dataset" ]; then # the report is about the full run: it stops where the logs differ
