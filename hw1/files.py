@@ -112,7 +112,7 @@ def _torchvision(name, folder, wanted):
     """Return torchvision's train and test sets, downloaded and checked by it where need be."""
     try:
         with contextlib.redirect_stdout(None):
-            from torchvision import datasets  # slow to import, and needed for nothing else
+            from torchvision import datasets  # slow to import, and rarely needed
 
             return [
                 getattr(datasets, name)(folder, split, download=True) for split in (True, False)

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 HW1 = Path(__file__).resolve().parent.parent
@@ -36,10 +35,9 @@ def copy_of_hw1(folder):
 def start(hw1, script, out, *flags):
     """Start a script in a process group of its own; its messages go to OUT.log."""
     command = [sys.executable, hw1 / f"{script}.py", *FLAGS, "--out", out, *flags]
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's job ignores Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
     with open(f"{out}.log", "a") as log:
-        options = {"stdout": log, "stderr": log, "start_new_session": True, "preexec_fn": heard}
-        return subprocess.Popen(command, **options)
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
 def gone(group, seconds):
