@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 import torch
 
-from files import KEYS, arrays
+from lab.files import KEYS, arrays
 
 
 def load(name, data_dir=None, device="cpu"):

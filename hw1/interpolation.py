@@ -20,11 +20,10 @@ import sys
 import torch
 from torch import nn
 
-import flags
-import measures
-import runs
+import symmetries
 import train
-from files import SHAPES
+from lab import flags, runs
+from lab.files import SHAPES
 
 EPOCHS = {"mnist": 10, "cifar10": 10, "digits": 100}
 PAIRS = {  # the pair, its two settings, and what both share
@@ -65,7 +64,7 @@ def measure(task, states, tensors):
     setting_1, setting_2 = (setting[task["pair"]] for setting in task["runs"])
     row = runs.common(task["runs"][0]) | {task["pair"]: ""}
     row |= {"pair": task["pair"], "setting_1": setting_1, "setting_2": setting_2}
-    ends = {"none": second, "weight_matching": measures.match_weights(first, second)}
+    ends = {"none": second, "weight_matching": symmetries.match_weights(first, second)}
     tensors = train.prepare(task["runs"][0], tensors)
     for model in (first, *ends.values()):
         model.to(tensors[0].device)

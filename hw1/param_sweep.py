@@ -15,10 +15,9 @@ the training set only (column train_size): 4,000 of 50,000, and 4,000 of 60,000.
 
 import sys
 
-import flags
-import runs
 import train
-from files import SHAPES
+from lab import flags, runs
+from lab.files import SHAPES
 
 EPOCHS = {"cifar10": 28, "mnist": 250, "digits": 250}
 CNN_WIDTHS = (1, 2, 3, 4, 6, 8, 10, 12, 15, 18, 21, 24)

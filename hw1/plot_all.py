@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullFormatter
 
-from figure import (
+from lab.figure import (
     BLACK,
     BLUE,
     GREY,

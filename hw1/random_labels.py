@@ -13,10 +13,9 @@ writes hw1/logs/random_labels_mnist.csv.
 
 import sys
 
-import flags
-import runs
 import train
-from files import SHAPES
+from lab import flags, runs
+from lab.files import SHAPES
 
 EPOCHS = {"mnist": 30, "cifar10": 60, "digits": 60}
 BATCH_SIZE = {"mnist": 4096, "cifar10": 4096, "digits": 256}

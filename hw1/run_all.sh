@@ -2,7 +2,7 @@
 # Every experiment, every figure, the report:
 #   bash hw1/run_all.sh [--quick] [--dataset NAME] [any other flag of the experiments]
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lab/setup.sh"
 
 flags=("$@") dataset="" quick="" out=""
 while [ $# -gt 0 ]; do
@@ -21,7 +21,7 @@ out=${out:-$here${quick:+/quick}}
 
 if [ -z "$dataset" ]; then
   reachable=0
-  "$python" "$here/files.py" mnist cifar10 || reachable=$?
+  "$python" "$here/lab/files.py" mnist cifar10 || reachable=$?
   if [ $reachable = 3 ]; then
     echo "=================================================================================="
     echo "  MNIST or CIFAR-10 is missing and the network is out of reach: everything below is"

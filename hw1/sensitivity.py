@@ -15,9 +15,8 @@ writes hw1/logs/sensitivity_mnist.csv or sensitivity_cifar10.csv.
 
 import sys
 
-import flags
-import runs
 import train
+from lab import flags, runs
 from measures import input_gradient_norm, jacobian_norm, or_nan
 
 EPOCHS = {"mnist": 10, "cifar10": 10, "digits": 60}

@@ -17,10 +17,10 @@ import sys
 
 import torch
 
-import flags
 import measures
-import runs
+import symmetries
 import train
+from lab import flags, runs
 from measures import or_nan
 
 EPOCHS = {"mnist": 12, "cifar10": 12, "digits": 60}
@@ -104,7 +104,7 @@ def sharpness_row(model, x_train, y_train, x_test, y_test):
 
 def rescaled_row(model, scale, x_train, y_train, x_test, y_test):
     """Return the measures of the model after Dinh's reparametrisation with this scale."""
-    rescaled = measures.rescale(model, scale)
+    rescaled = symmetries.rescale(model, scale)
     row = both_rows(rescaled, x_train, y_train, x_test, y_test) | {"scale": scale}
     with torch.no_grad():
         before, after = model(x_test), rescaled(x_test)

@@ -5,5 +5,6 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+HW1 = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(HW1), str(HW1 / "bench"), str(HW1 / "report")]
 torch.set_num_threads(1)

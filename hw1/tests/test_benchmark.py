@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import baselines
 import benchmark
 import measures
-import sides
 import train
 
 HW1 = Path(__file__).resolve().parent.parent
@@ -27,7 +27,7 @@ SCALED = ("scaling_width", "scaling_examples", "scaling_jobs")
 def quick(tmp_path_factory):
     """The rows and the .json of a quick run, and its folder."""
     out = tmp_path_factory.mktemp("quick")
-    command = [sys.executable, HW1 / "benchmark.py", "--quick", "--out", out]
+    command = [sys.executable, HW1 / "bench" / "benchmark.py", "--quick", "--out", out]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     with (out / "logs" / "benchmark.csv").open(newline="") as file:
@@ -59,7 +59,7 @@ def test_memory_counts_no_bystander(monkeypatch, tmp_path):
     x, y = train.prepare(train.SETTING, benchmark.standardise(benchmark.arrays("digits")))[:2]
     torch.save((x, y), tmp_path / "train.tensors")
     seen = set()
-    monkeypatch.setattr(sides, "pss", lambda pid: seen.add(pid) or 1)
+    monkeypatch.setattr(baselines, "pss", lambda pid: seen.add(pid) or 1)
     setting = train.SETTING | {"dataset": "digits", "model": "mlp-64-8-10"}
     bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     bystander.start()
@@ -94,7 +94,7 @@ def test_both_sides_do_the_same_work(monkeypatch):
     model = train.network(train.SETTING | {"dataset": "digits", "model": "mlp-16-8-10"})
     norms, norm = [], torch.Tensor.norm
     monkeypatch.setattr(torch.Tensor, "norm", lambda t: norms.append(norm(t)) or norms[-1])
-    sides.looped_norms(model, x, y)
+    baselines.looped_norms(model, x, y)
     monkeypatch.undo()
     loop = torch.stack(norms).view(30, 2).mean(0).tolist()
     ours = measures.input_gradient_norm(model, x, y), measures.jacobian_norm(model, x)
@@ -104,18 +104,18 @@ def test_both_sides_do_the_same_work(monkeypatch):
 def test_the_usual_data_set_is_standardised_as_ours():
     raw = benchmark.arrays("digits")
     x = benchmark.standardise(raw)[0]
-    images = sides.Images(raw["x_train"], raw["y_train"])
+    images = baselines.Images(raw["x_train"], raw["y_train"])
     theirs = torch.stack([images[i][0] for i in range(50)])
     torch.testing.assert_close(theirs, x[:50], rtol=1e-4, atol=1e-4)
     color = torch.randint(0, 256, (3, 8, 8, 3), dtype=torch.uint8).numpy()
-    image = sides.Images(color, torch.zeros(3))[0][0]
+    image = baselines.Images(color, torch.zeros(3))[0][0]
     assert image.shape == (3, 8, 8)
 
 
 def test_missing_data_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("HW1_DATA", str(tmp_path))
     (tmp_path / "mnist.npz").write_bytes(b"rubbish")
-    command = [sys.executable, HW1 / "benchmark.py", "--out", tmp_path]
+    command = [sys.executable, HW1 / "bench" / "benchmark.py", "--out", tmp_path]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2 and result.stderr.startswith("benchmark: error: ")
 

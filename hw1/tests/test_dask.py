@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import parallel
+from lab import parallel
 
 distributed = pytest.importorskip(
     "distributed", reason="needs an optional package: pip install dask[distributed]"

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import data
-import files
 import train
+from lab import files
 
 
 def test_shuffling_keeps_the_histogram_and_realises_the_fraction():

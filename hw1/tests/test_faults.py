@@ -25,11 +25,9 @@ import numpy as np
 import pytest
 import torch
 
-import files
-import flags
 import random_labels
-import runs
 import train
+from lab import files, flags, runs
 
 # ---- in this process: small runs, one at a time
 
@@ -70,7 +68,7 @@ def test_what_matters_changes_the_digest_and_a_comment_does_not(monkeypatch, tmp
     assert len(keys) == 2 + len(setting)
 
     code, train_py = runs._code.__wrapped__, kill.copy_of_hw1(tmp_path / "hw1") / "train.py"
-    monkeypatch.setattr(runs, "HERE", train_py.parent)
+    monkeypatch.setattr(runs, "HW1", train_py.parent)
     source, before = train_py.read_text(), code("train")
     train_py.write_text("# a comment\n\n" + source.replace('"""The one', '"""One'))
     assert code("train") == before
@@ -303,7 +301,8 @@ def test_damaged_mnist_files_are_named(monkeypatch, tmp_path, name, damage):
 PROBE = """
 import os, signal, sys
 from pathlib import Path
-import flags, random_labels, runs
+import random_labels
+from lab import flags, runs
 
 DEADLY = Path(__file__).with_name("deadly")
 
@@ -381,7 +380,7 @@ def test_on_a_terminal_the_time_goes_on_between_two_results():
     code = f"""if True:
         import sys, time, types
         sys.path.insert(0, {str(files.ROOT / "hw1")!r})
-        from parallel import side_by_side
+        from lab.parallel import side_by_side
         args = types.SimpleNamespace(script="probe", dask=None, jobs=1)
         list(side_by_side(args, "sleeping", time.sleep, {{"one": (3.5,)}}))
     """

@@ -14,6 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import measures
 import models
+import symmetries
 
 MEASURES = {
     "input_gradient_norm": measures.input_gradient_norm,
@@ -396,7 +397,7 @@ def permuted(net, seed=5):
 def test_match_weights_undoes_a_permutation_exactly():
     net = mlp((16, 24, 20, 12, 3))
     shuffled = permuted(net)
-    matched = measures.match_weights(net, shuffled)
+    matched = symmetries.match_weights(net, shuffled)
     for p, q, r in zip(*(n.parameters() for n in (net, matched, shuffled)), strict=True):
         assert torch.equal(p, q)
         assert p is not q and q is not r
@@ -411,7 +412,7 @@ def test_match_weights_finds_the_best_of_all_orders():
         w, b, v, c = (p.detach() for p in net.parameters())
         orders = map(list, permutations(range(5)))
         each = [torch.cat([w[o].flatten(), b[o], v[:, o].flatten(), c]) for o in orders]
-        matched = parameters_to_vector(measures.match_weights(reference, net).parameters())
+        matched = parameters_to_vector(symmetries.match_weights(reference, net).parameters())
         best = min(float((other - theta.detach()).norm()) for other in each)
         assert float((matched - theta).detach().norm()) == pytest.approx(best, rel=1e-6)
 
@@ -421,7 +422,7 @@ def test_match_weights_keeps_the_function_and_comes_closer():
     reference, net = mlp((16, 24, 20, 3), seed=1), mlp((16, 24, 20, 3), seed=2, dropout=0.5).eval()
     reference_before = copy.deepcopy(reference.state_dict())
     net_before = copy.deepcopy(net.state_dict())
-    matched = measures.match_weights(reference, net)
+    matched = symmetries.match_weights(reference, net)
     torch.testing.assert_close(matched(x), net(x), rtol=1e-5, atol=1e-5)
     theta = parameters_to_vector(reference.parameters())
     before = (parameters_to_vector(net.parameters()) - theta).norm()
@@ -433,14 +434,14 @@ def test_match_weights_keeps_the_function_and_comes_closer():
 @pytest.mark.parametrize("other", [cnn(), mlp((16, 6, 3)), nn.Linear(16, 3)])
 def test_match_weights_refuses_what_it_cannot_align(other):
     with pytest.raises(ValueError, match="needs|Wanted"):
-        measures.match_weights(mlp(), other)
+        symmetries.match_weights(mlp(), other)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 3.0, 100.0])
 @pytest.mark.parametrize("net", [mlp(), cnn()], ids=["mlp", "cnn"])
 def test_rescale_keeps_the_function_and_moves_the_hessian(net, alpha):
     x, y = batch(60)
-    scaled = measures.rescale(net, alpha)
+    scaled = symmetries.rescale(net, alpha)
     out = net(x).detach()
     assert float((scaled(x).detach() - out).abs().max() / out.abs().max()) < 1e-5
     # Chain rule: theta' = D theta, so that H' = D^-1 H D^-1.
@@ -459,13 +460,13 @@ def test_rescale_keeps_the_function_and_moves_the_hessian(net, alpha):
 @pytest.mark.parametrize("alpha", [0.0, -2.0, float("nan"), float("inf")])
 def test_rescale_refuses_a_factor_that_is_not_positive(alpha):
     with pytest.raises(ValueError, match="positive"):
-        measures.rescale(mlp(), alpha)
+        symmetries.rescale(mlp(), alpha)
 
 
 def test_rescale_refuses_units_that_are_not_homogeneous():
     for layers in ([nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)], [nn.Linear(2, 2)]):
         with pytest.raises(ValueError, match="Wanted|two weight layers"):
-            measures.rescale(nn.Sequential(*layers), 2.0)
+            symmetries.rescale(nn.Sequential(*layers), 2.0)
 
 
 @every_measure
@@ -520,5 +521,5 @@ def test_match_weights_leaves_a_diverged_model_as_it_is():
     reference, diverged = models.mlp([6, 5, 3]), models.mlp([6, 5, 3])
     for parameter in diverged.parameters():
         parameter.data.fill_(float("nan"))
-    matched = measures.match_weights(reference, diverged)
+    matched = symmetries.match_weights(reference, diverged)
     assert all(parameter.isnan().all() for parameter in matched.parameters())

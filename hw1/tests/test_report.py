@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ from fontTools.ttLib import TTFont
 import plot_all
 
 HW1 = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(HW1 / "report"))
-
 import answers
 import build
 import facts

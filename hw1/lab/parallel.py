@@ -19,7 +19,7 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-HERE = Path(__file__).resolve().parent
+HW1 = Path(__file__).resolve().parent.parent
 KILLED = "its process was killed (is there enough memory?)"
 
 
@@ -132,7 +132,7 @@ def _portable(key, *arguments):
     """Pack a call for the scheduler and the workers, which do not know where our modules are."""
     import cloudpickle  # comes with Dask
 
-    content, here = cloudpickle.dumps((_call, (key, *arguments))), str(HERE)
+    content, here = cloudpickle.dumps((_call, (key, *arguments))), str(HW1)
 
     def call():  # like any local function, this one travels as code, not as a module's name
         sys.path[:0] = [here] * (here not in sys.path)

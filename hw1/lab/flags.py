@@ -9,9 +9,9 @@ from pathlib import Path
 import joblib
 import torch
 
-from files import SHAPES
+from lab.files import SHAPES
 
-HERE = Path(__file__).resolve().parent
+HW1 = Path(__file__).resolve().parent.parent
 
 
 def arguments(doc, dataset, epochs, quick_epochs):
@@ -38,7 +38,7 @@ def arguments(doc, dataset, epochs, quick_epochs):
     args = parser.parse_args()
     args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2])
     args.epochs = args.epochs or (quick_epochs if args.quick else epochs[args.dataset])
-    args.out = (args.out or (HERE / "quick" if args.quick else HERE)).absolute()
+    args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).absolute()
     args.script = Path(sys.argv[0]).stem
     _check(parser, args)
     if args.device == "auto":

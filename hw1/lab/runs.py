@@ -20,14 +20,14 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-import logs
 import train
 from data import digest, standardise
-from files import KEYS, DataError, arrays
+from lab import logs
+from lab.files import KEYS, DataError, arrays
+from lab.parallel import side_by_side, stop_workers
 from models import count_params
-from parallel import side_by_side, stop_workers
 
-HERE = Path(__file__).resolve().parent
+HW1 = Path(__file__).resolve().parent.parent
 COMMON = ("dataset", "model", "n_params", "optimizer", "lr", "batch_size", "seed")
 QUICK = {"train": 1000, "test": 300}  # with --quick, the first rows of each split are all there are
 TRAINING_CODE = ("data", "models", "optimizers", "train")
@@ -231,7 +231,7 @@ def _code(*modules):
     """Return a digest of these files that no comment, docstring or line break changes."""
     sha = hashlib.sha256()
     for module in modules:
-        tree = ast.parse((HERE / f"{module}.py").read_text())
+        tree = ast.parse((HW1 / f"{module}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 node.value.value = ""  # a docstring

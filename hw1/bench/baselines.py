@@ -18,7 +18,8 @@ CORES = torch.get_num_threads()
 START = """if True:  # a script that ends where its first training step would begin
     import sys, time
     sys.path.insert(0, sys.argv.pop(1))
-    import random_labels, runs, train
+    import random_labels, train
+    from lab import runs
     whole = runs._train
     def first_step(*arguments):
         def epochs(*_):

@@ -1,10 +1,10 @@
 """How fast is this, side by side with what one would otherwise write, and how does cost grow?
 
-    python hw1/benchmark.py [--quick] [--out DIR] [--data-dir DIR] [--repeats 5]
+    python hw1/bench/benchmark.py [--quick] [--out DIR] [--data-dir DIR] [--repeats 5]
 
 writes OUT/logs/benchmark.csv (a row per repeat: seconds, and peak_mb where memory was watched) and
 benchmark.json (versions, devices, and each comparison's medians beside its target), and prints the
-latter. The sides take turns; medians are compared, with the better of several other sides. One
+latter. The sides take turns; medians are compared, with the better of several other baselines. One
 thread a side unless `setting` says otherwise. --quick does a small version, on digits. A quarter
 of an hour on two idle cores; PyHessian (pip install pyhessian) is compared with where installed.
 """
@@ -27,16 +27,18 @@ from types import SimpleNamespace
 
 import torch
 
-import logs
+HW1 = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(HW1))
+
+import baselines
 import measures
-import sides
 import train
 from data import digest, standardise
-from files import DataError, arrays
+from lab import logs
+from lab.files import DataError, arrays
+from lab.parallel import side_by_side
 from models import count_params
-from parallel import side_by_side
 
-HERE = Path(__file__).resolve().parent
 COLUMNS = ("comparison", "side", "setting", "repeat", "seconds", "peak_mb")
 TARGETS = {  # to be reached on two cores, at full size
     "mlp_epoch": ("theirs / ours", "at least", 5), "products_64": ("ours / limit", "at most", 2),
@@ -74,10 +76,10 @@ class Benchmark:
         settings = [(path, setting | {"epochs": self.args.repeats + 1})] * jobs
         others = set(multiprocessing.active_children())  # joblib's, idle since two_runs
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            result, peak = pool.starmap_async(sides.mapped_epochs, settings, chunksize=1), 0
+            result, peak = pool.starmap_async(baselines.mapped_epochs, settings, chunksize=1), 0
             while not result.ready():
                 children = set(multiprocessing.active_children()) - others
-                peak = max(peak, sum(sides.pss(child.pid) for child in children))
+                peak = max(peak, sum(baselines.pss(child.pid) for child in children))
                 result.wait(0.1)
             times = list(zip(*result.get(), strict=True))[1:]  # the first epoch warms up
         for repeat, seconds in enumerate(times):
@@ -88,14 +90,14 @@ class Benchmark:
 def epoch_comparisons(bench, name, raw, setting, device):
     """An epoch, ours and the usual one; return the tensors."""
     x, y = standardise(raw, device)[:2]
-    images = sides.Images(raw["x_train"], raw["y_train"])
+    images = baselines.Images(raw["x_train"], raw["y_train"])
     size = f"{setting['dataset']}; {setting['model']}; {count_params(train.network(setting))} "
     size += f"parameters; {len(y)} images; batch {setting['batch_size']}; {device}"
-    cores = sides.CORES
-    ours = {"ours": (f"{cores} threads", lambda: sum(sides.our_epochs(setting, x, y, cores)))}
+    cores = baselines.CORES
+    ours = {"ours": (f"{cores} threads", lambda: sum(baselines.our_epochs(setting, x, y, cores)))}
     usual = {f"loader_{workers}_workers": (
                 f"torchvision {version('torchvision')}; {1 if workers else cores} threads",
-                lambda workers=workers: sides.usual_epoch(images, setting, workers, device))
+                lambda workers=workers: baselines.usual_epoch(images, setting, workers, device))
              for workers in (0, 2)}  # fmt: skip
     bench.compare(name, size, ours | usual)
     return x, y
@@ -107,16 +109,16 @@ def two_runs(bench, path, setting):
     calls = dict.fromkeys(("one", "two"), (path, setting))
 
     def beside():
-        for _, _, error in side_by_side(args, "two runs", sides.mapped_epochs, calls):
+        for _, _, error in side_by_side(args, "two runs", baselines.mapped_epochs, calls):
             if error:
                 raise RuntimeError(error)
 
     def in_turn():
         for _ in calls:
-            sides.our_epochs(setting, *torch.load(path, mmap=True), threads=sides.CORES)
+            baselines.our_epochs(setting, *torch.load(path, mmap=True), threads=baselines.CORES)
 
     beside()  # the processes stay for the next call
-    threads = f"one after the other; {sides.CORES} threads"
+    threads = f"one after the other; {baselines.CORES} threads"
     note = f"{setting['model']}; batch {setting['batch_size']}"
     pair = {"ours": ("2 processes", beside), "in_turn": (threads, in_turn)}
     bench.compare("two_runs", note, pair)
@@ -132,7 +134,7 @@ def norms(bench, model, x, y):
 
     def loop():
         started = time.perf_counter()
-        sides.looped_norms(model, few, y[: len(few)])
+        baselines.looped_norms(model, few, y[: len(few)])
         return (time.perf_counter() - started) * len(some) / len(few)
 
     scaled = f"a loop; {len(few)} examples timed and scaled up"
@@ -143,9 +145,9 @@ def norms(bench, model, x, y):
         args = importlib.import_module("pyhessian").hessian, copy.deepcopy(model), x, y
         exact, _ = measures.hessian_norm(model, x, y, tolerance=1e-8)
         tolerance = next(t for t in (1e-3, 1e-4, 1e-5, 1e-6)
-                         if abs(sides.pyhessian_norm(*args, t) / exact - 1) <= 1e-3)  # fmt: skip
+                         if abs(baselines.pyhessian_norm(*args, t) / exact - 1) <= 1e-3)  # fmt: skip
         note = f"tolerance {tolerance:g}; the loosest that errs by 1e-3 or less"
-        pair["pyhessian"] = note, lambda: bool(sides.pyhessian_norm(*args, tolerance))
+        pair["pyhessian"] = note, lambda: bool(baselines.pyhessian_norm(*args, tolerance))
     except ImportError as error:
         print(f"benchmark: hessian_norm: nothing to compare with ({error})", file=sys.stderr)
     bench.compare("hessian_norm", f"{len(x)} examples", pair)
@@ -153,7 +155,7 @@ def norms(bench, model, x, y):
 
 def start(bench, flags):
     """From the start of random_labels.py to its first training step, data and cache in place."""
-    command = [sys.executable, "-c", sides.START, HERE, *flags, "--out", bench.folder]
+    command = [sys.executable, "-c", baselines.START, HW1, *flags, "--out", bench.folder]
 
     def call():
         started = time.time()
@@ -170,7 +172,7 @@ def start(bench, flags):
 
 def memory(bench, jobs, flags, seconds):
     """Peak memory of sensitivity.py and all its processes in its first seconds; then it is killed."""
-    command = [sys.executable, HERE / "sensitivity.py", "--jobs", jobs, *flags]
+    command = [sys.executable, HW1 / "sensitivity.py", "--jobs", jobs, *flags]
     command += ["--out", bench.folder]
     print(f"benchmark: memory of {jobs} jobs", flush=True)
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -178,7 +180,7 @@ def memory(bench, jobs, flags, seconds):
     started, peak = time.monotonic(), 0
     with subprocess.Popen([*map(str, command)], **options) as process:
         while process.poll() is None:
-            peak = max(peak, sides.pss(process.pid))
+            peak = max(peak, baselines.pss(process.pid))
             if time.monotonic() - started > seconds:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -223,8 +225,8 @@ def measure(bench, quick, where):
         epoch_comparisons(bench, f"cnn_epoch{suffix}", other, setting | cnn, device)
     for batch_size in (64, 512):
         s = setting | {"batch_size": batch_size}
-        pair = {"ours": ("", lambda s=s: sum(sides.our_epochs(s, x, y))),
-                 "limit": ("bare products", lambda s=s: sides.products(s, len(y)))}  # fmt: skip
+        pair = {"ours": ("", lambda s=s: sum(baselines.our_epochs(s, x, y))),
+                 "limit": ("bare products", lambda s=s: baselines.products(s, len(y)))}  # fmt: skip
         bench.compare(f"products_{batch_size}", f"{mlp}; batch {batch_size}", pair)
     path = bench.folder / "train.tensors"
     torch.save((x, y), path)
@@ -257,7 +259,7 @@ def main():
     parser.add_argument("--repeats", type=int, metavar="N", help="(default: 5, or 1 with --quick)")
     args = parser.parse_args()
     args.repeats = args.repeats or (1 if args.quick else 5)
-    args.out = (args.out or (HERE / "quick" if args.quick else HERE)).absolute()
+    args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).absolute()
     for folder in ("logs", "checkpoints"):
         (args.out / folder).mkdir(parents=True, exist_ok=True)
     where, started = ["--data-dir", args.data_dir] * bool(args.data_dir), time.monotonic()

@@ -1,5 +1,5 @@
 # Sourced by run_all.sh and run_tests.sh: sets $root, $here and $python, a Python with the packages.
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 root=$(dirname "$here")
 python=${PYTHON:-python3}
 

@@ -1,0 +1,1 @@
+"""How runs are run, kept and drawn: what every experiment shares beside the science."""
