@@ -1,133 +1,152 @@
-"""The files of the data sets: read, checked, and downloaded when they are not there.
+"""The data sets: one table, and the files that it names, found, checked and read.
 
-A data set is looked for as DATA_DIR/NAME.npz (the layout Keras uses), then as torchvision's files,
-which torchvision downloads on first use. DATA_DIR is the variable HW1_DATA or data/ at the
-project's root. Nothing is unpickled, and a damaged file stops the program with one sentence that
-names it. The 8x8 digits ship inside scikit-learn and need neither files nor network.
+A data set is looked for as DATA_DIR/NAME.npz (the layout that Keras uses), then as the files that
+torchvision downloads. DATA_DIR is the variable HW1_DATA or data/ at the project's root. The MD5 of
+every downloaded file is checked before it is read, so that CIFAR-10's, which are pickles, run no
+code of a stranger. To add a data set, add an entry to DATASETS. FashionMNIST's own download could
+not be tried on the machine where it was added, which has no network.
 """
 
-import contextlib
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
+if __name__ == "__main__":  # run_all.sh runs this file, whose folder is not that of `lab`
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lab import formats
+from lab.download import MissingDataError, download
+from lab.formats import DataError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KEYS = ("x_train", "y_train", "x_test", "y_test")
-SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8)}  # (C, H, W)
-MNIST_MD5 = {  # in the order of KEYS
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+KEYS = formats.KEYS
+
+
+class DataSet(NamedTuple):
+    """What there is to know of one data set."""
+
+    shape: tuple[int, int, int]  # (C, H, W)
+    classes: int
+    read: Callable  # from the contents of the files to a dict of KEYS
+    digests: dict[str, str]  # of the arrays as everyone has them, each with a note or ""
+    files: dict[str, str]  # name -> MD5 (unpacked), in the order that `read` expects
+    folder: str = ""  # of the files, below DATA_DIR
+    torchvision: str = ""  # the class that downloads them
+
+
+DATASETS = {
+    "mnist": DataSet(
+        shape=(1, 28, 28),
+        classes=10,
+        read=formats.idx,
+        digests={"76e8878eda398d53708d8e7cd3d9315b50778b7f51f56d38075388023f7066d2": ""},
+        files={
+            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+        },
+        folder="MNIST/raw",
+        torchvision="MNIST",
+    ),
+    "fashion_mnist": DataSet(
+        shape=(1, 28, 28),
+        classes=10,
+        read=formats.idx,
+        digests={},
+        files={
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+        folder="FashionMNIST/raw",
+        torchvision="FashionMNIST",
+    ),
+    "cifar10": DataSet(
+        shape=(3, 32, 32),
+        classes=10,
+        read=formats.batches,
+        digests={
+            "b87e6908b94bd701ca596a5d7df40fb46b05460440108c3cbf171deaa732b17b": (
+                "94 of the 60,000 images were decoded from JPEG copies"
+            ),
+        },
+        files={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+        },
+        folder="cifar-10-batches-py",
+        torchvision="CIFAR10",
+    ),
+    "digits": DataSet(
+        shape=(1, 8, 8),
+        classes=10,
+        read=formats.digits,
+        digests={"0c631f76eb9f9b33e70ed58471c45f55cf37e123ed870b1caa2facaf2c052362": ""},
+        files={},
+    ),
 }
-
-
-class DataError(ValueError):
-    """A data set is unknown or damaged; the message is one sentence for the user."""
-
-
-class MissingDataError(DataError):
-    """A data set is not in the data folder and cannot be downloaded."""
 
 
 def arrays(name, data_dir=None):
     """Return a dict of KEYS: x (N, H, W, C) uint8 and y (N,) int64, checked. Raises DataError."""
-    if name not in SHAPES:
-        raise DataError(f"unknown data set {name!r}: choose from {', '.join(SHAPES)}")
-    folder = Path(data_dir or os.environ.get("HW1_DATA") or ROOT / "data")
-    if name == "digits":
-        return _digits()
+    if name not in DATASETS:
+        raise DataError(f"unknown data set {name!r}: choose from {', '.join(DATASETS)}")
+    entry = DATASETS[name]
+    root = Path(os.path.expanduser(data_dir or os.environ.get("HW1_DATA") or ROOT / "data"))
     try:
-        if (folder / f"{name}.npz").exists():
-            return _npz(folder / f"{name}.npz", *SHAPES[name])
-        return _mnist(folder / "MNIST" / "raw") if name == "mnist" else _cifar10(folder)
+        if entry.files and (root / f"{name}.npz").exists():
+            return formats.npz(root / f"{name}.npz", entry.shape, entry.classes)
+        paths = {root / entry.folder / file: md5 for file, md5 in entry.files.items()}
+        missing = [path.name for path in paths if not formats.plain_or_gz(path).exists()]
+        if missing:
+            wanted = f"{name}.npz or {entry.folder}/{{{','.join(missing)}}}"
+            download(name, entry.torchvision, root, wanted)
+        raw = entry.read([_checked(path, md5) for path, md5 in paths.items()])
     except OSError as error:
-        raise DataError(f"cannot read {name} in {folder}: {error.strerror or error}") from None
-
-
-def _digits():
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(y))  # the file groups the writers
-    x, y = x.reshape(-1, 8, 8, 1).astype(np.uint8)[order], y.astype(np.int64)[order]
-    return dict(zip(KEYS, (x[:1437], y[:1437], x[1437:], y[1437:]), strict=True))
-
-
-def _npz(path, channels, height, width):
-    try:
-        with np.load(path, allow_pickle=False) as file:  # never unpickles, hence never runs code
-            raw = {key: file[key] for key in KEYS}
-    except Exception as error:  # noqa: BLE001 - numpy and zipfile raise a dozen kinds
-        reason = str(error).strip("'\"") or type(error).__name__
-        raise DataError(f"{path} is damaged or not an .npz of {KEYS}: {reason}") from None
-    shapes = {(height, width, channels)} | ({(height, width)} if channels == 1 else set())
-    for split in ("train", "test"):
-        x, y = raw[f"x_{split}"], raw[f"y_{split}"]
-        if x.dtype != np.uint8 or y.dtype.kind not in "iu":
-            raise DataError(
-                f"{path}: x_{split} must be uint8 and y_{split} integers,"
-                f" not {x.dtype} and {y.dtype}"
-            )
-        if x.shape[1:] not in shapes or not len(x):
-            raise DataError(
-                f"{path}: x_{split} has shape {x.shape}, not (N, {height}, {width}, {channels})"
-            )
-        if y.shape not in {(len(x),), (len(x), 1)} or y.min() < 0 or y.max() > 9:
-            raise DataError(f"{path}: y_{split} must hold {len(x)} labels from 0 to 9")
-        raw[f"x_{split}"] = x.reshape(-1, height, width, channels)
-        raw[f"y_{split}"] = y.astype(np.int64).ravel()
-    x = raw["x_train"]  # standardising divides by the spread; as a rule the first images tell
-    if not any(np.ptp(part, axis=(0, 1, 2)).all() for part in (x[:100], x)):
-        raise DataError(f"{path}: in some channel all pixels of x_train are equal")
+        raise DataError(f"cannot read {name} in {root}: {error.strerror or error}") from None
+    if entry.files:  # their checksums are right: these are the arrays that everyone has
+        entry.digests.setdefault(formats.digest(raw), "")
     return raw
 
 
-def _mnist(folder):
-    if not all((folder / name).exists() for name in MNIST_MD5):
-        wanted = f"mnist.npz or MNIST/raw/{{{','.join(MNIST_MD5)}}}"
-        _torchvision("MNIST", folder.parent.parent, wanted)
-    raw = {}
-    for (name, md5), key in zip(MNIST_MD5.items(), KEYS, strict=True):
-        content = (folder / name).read_bytes()
-        if hashlib.md5(content).hexdigest() != md5:
-            raise DataError(f"{folder / name} is damaged (its MD5 is not {md5}): delete it")
-        if key[0] == "x":
-            raw[key] = np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28, 1)
-        else:
-            raw[key] = np.frombuffer(content, np.uint8, offset=8).astype(np.int64)
-    return raw
+def _checked(path, md5):
+    """Return the bytes of a file, unpacked. Raises DataError if their MD5 is wrong."""
+    path = formats.plain_or_gz(path)
+    content = formats.content(path)
+    found = hashlib.md5(content).hexdigest()
+    if found == md5:
+        return content
+    for name, entry in DATASETS.items():
+        if found in entry.files.values() and md5 not in entry.files.values():
+            raise DataError(f"{path} is from another data set ({name}): move it to {entry.folder}")
+    raise DataError(
+        f"{path} is damaged (its MD5 is {found}, not {md5}): delete it, and it is downloaded again"
+    )
 
 
-def _cifar10(folder):
-    train, test = _torchvision("CIFAR10", folder, "cifar10.npz or cifar-10-batches-py/")
-    y_train, y_test = (np.array(split.targets, np.int64) for split in (train, test))
-    return dict(zip(KEYS, (train.data, y_train, test.data, y_test), strict=True))
+def note(digest):
+    """Return what has to be said of the arrays with this digest, as a rule nothing."""
+    notes = {key: text for entry in DATASETS.values() for key, text in entry.digests.items()}
+    return notes.get(digest, "")
 
 
-def _torchvision(name, folder, wanted):
-    """Return torchvision's train and test sets, downloaded and checked by it where need be."""
-    try:
-        with contextlib.redirect_stdout(None):
-            from torchvision import datasets  # slow to import, and rarely needed
-
-            return [
-                getattr(datasets, name)(folder, split, download=True) for split in (True, False)
-            ]
-    except (ImportError, RuntimeError, OSError) as error:
-        raise MissingDataError(
-            f"{name} is not in {folder} and cannot be downloaded ({error}): put {wanted} there,"
-            " or use --dataset digits, which works offline"
-        ) from None
-
-
-if __name__ == "__main__":  # for run_all.sh: exit code 3 if one of these is out of reach
+if __name__ == "__main__":  # for run_all.sh: 2 if something is damaged, else 3 if out of reach
+    codes = []
     for wanted in sys.argv[1:]:
         try:
             arrays(wanted)
         except DataError as error:
             print(f"files: error: {error}", file=sys.stderr)
-            sys.exit(3 if isinstance(error, MissingDataError) else 2)
+            codes.append(3 if isinstance(error, MissingDataError) else 2)
+        except KeyboardInterrupt:
+            sys.exit(130)
+    sys.exit(min(codes, default=0))
