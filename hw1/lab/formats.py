@@ -110,7 +110,7 @@ def batches(contents):
     Each is a dict with `data` (N, 3072) uint8, channel by channel, and the list `labels`.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NumPy finds these pickles old
+        warnings.simplefilter("ignore")  # NumPy 2.4.0 to 2.4.4 find these pickles old
         parts = [pickle.loads(content, encoding="latin1") for content in contents]
     raw = {}
     for split, chosen in (("train", parts[:-1]), ("test", parts[-1:])):
