@@ -6,10 +6,10 @@ each split is one tensor that fits in memory. lab/files.py has the table of the 
 where their files are looked for.
 """
 
-import torch
-
 from lab import formats
 from lab.files import DATASETS, arrays
+
+import torch
 
 digest = formats.digest  # SHA-256 of what files.arrays returns
 

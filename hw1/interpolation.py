@@ -17,16 +17,17 @@ models from one initialisation). theta(alpha) = (1 - alpha) theta_1 + alpha thet
 import copy
 import sys
 
+from lab import flags, runs
+
 import torch
 from torch import nn
 
-import symmetries
 import train
-from lab import flags, runs
-from lab.files import SHAPES
+from symmetries import match_weights
 
-EPOCHS = {"mnist": 10, "cifar10": 10, "digits": 100}
-PAIRS = {  # the pair, its two settings, and what both share
+EPOCHS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "digits": 100}
+HIDDEN = (256, 256, 256)
+PAIRS = {  # any key of the setting: its two values, and what both runs share
     "batch_size": ((64, 1024), {"lr": 1e-3}),
     "lr": ((1e-3, 1e-2), {"batch_size": 1024}),
 }
@@ -38,21 +39,29 @@ OTHER_SEED = 1000  # the second model's seed is the first one's plus this
 def main():
     """Train the pairs, from different seeds and from a shared one; measure along the line."""
     args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=3)
-    channels, height, width = SHAPES[args.dataset]
-    model = f"mlp-{channels * height * width}-256-256-256-10"
+    model = runs.mlp_for(args.dataset, *HIDDEN)
     tasks = []
     for log, shift in (("interpolation", OTHER_SEED), ("interpolation_shared", 0)):
         for pair, (values, shared) in PAIRS.items():
             for seed in args.seeds:
-                ends = [
-                    runs.setting(args, model=model, seed=seed + s, **shared, **{pair: value})
-                    for s, value in zip((0, shift), values, strict=True)
-                ]
+                first, second = (
+                    runs.setting(args, **({"model": model, "seed": seed} | shared | {pair: value}))
+                    for value in values
+                )
+                second["seed"] += shift
                 alphas = ALPHAS[::5] if args.quick else ALPHAS
+                ends = [first, second]
                 tasks.append({"log": log, "pair": pair, "alphas": alphas, "runs": ends})
-    return runs.run(
-        args, dict.fromkeys(("interpolation", "interpolation_shared"), COLUMNS), tasks, measure
-    )
+    logs = dict.fromkeys(("interpolation", "interpolation_shared"), COLUMNS)
+    return runs.run(args, logs, tasks, measure, check)
+
+
+def check(task):
+    """Raise SettingError if there is no line between the two models of the task."""
+    first, second = (train.network(setting).state_dict() for setting in task["runs"])
+    if [value.shape for value in first.values()] != [value.shape for value in second.values()]:
+        names = " and ".join(setting["model"] for setting in task["runs"])
+        raise train.SettingError(f"there is no line between {names}: their weights differ in shape")
 
 
 def measure(task, states, tensors):
@@ -61,11 +70,12 @@ def measure(task, states, tensors):
         train.network(setting, state["stops"]["epochs"]["weights"])
         for setting, state in zip(task["runs"], states, strict=True)
     )
-    setting_1, setting_2 = (setting[task["pair"]] for setting in task["runs"])
-    row = runs.common(task["runs"][0]) | {task["pair"]: ""}
-    row |= {"pair": task["pair"], "setting_1": setting_1, "setting_2": setting_2}
-    ends = {"none": second, "weight_matching": symmetries.match_weights(first, second)}
-    tensors = train.prepare(task["runs"][0], tensors)
+    pair = task["pair"]
+    row = runs.common(task["runs"][0])
+    row |= {pair: ""} if pair in row else {}
+    row |= {"pair": pair, "setting_1": task["runs"][0][pair], "setting_2": task["runs"][1][pair]}
+    ends = {"none": second, "weight_matching": match_weights(first, second)}
+    tensors = train.prepare(task["runs"][0] | {"label_corruption": 0.0}, tensors)
     for model in (first, *ends.values()):
         model.to(tensors[0].device)
     return [
@@ -79,9 +89,14 @@ def measure(task, states, tensors):
 def along(first, second, alphas, x_train, y_train, x_test, y_test):
     """Yield each alpha and the metrics of interpolate(first, second, alpha).
 
-    The first layer is linear in its weights, so that its outputs can be mixed in their place: three
-    products in five are saved.
+    In an MLP of models.py the first layer's outputs are linear in its weights, so they are computed
+    once for both ends and mixed: this saves three matrix products in five.
     """
+    if not isinstance(first[0], nn.Flatten):
+        for alpha in alphas:
+            model = interpolate(first, second, alpha)
+            yield alpha, train.metrics(model, x_train, y_train, x_test, y_test)
+        return
     ends_train, ends_test = (outputs(first[:2], second[:2], x) for x in (x_train, x_test))
     for alpha in alphas:
         rest = nn.Sequential(Mixture(alpha), *interpolate(first[2:], second[2:], alpha))
@@ -89,7 +104,7 @@ def along(first, second, alphas, x_train, y_train, x_test, y_test):
 
 
 def outputs(first, second, x, rows=2048):
-    """Return what two flat layers make of x: (N, 2, H). Few rows at a time: memory stays small."""
+    """Return the outputs of two first layers for x: (N, 2, H). It takes few rows at a time, to save memory."""
     ends = x.new_empty(len(x), 2, first[-1].out_features)
     for place, inputs in zip(ends.split(rows), x.split(rows), strict=True):
         place[:, 0], place[:, 1] = first(inputs), second(inputs)

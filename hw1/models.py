@@ -14,41 +14,49 @@ from torch import nn
 def mlp(sizes, dropout=0.0, generator=None):
     """Return a ReLU network of fully connected layers for x: (N, ...) with sizes[0] entries each.
 
-    784-256-256-256-10 is the course's network (335,114 parameters). Dropout, if any, follows each
-    hidden layer (Srivastava et al. 2014).
+    784-256-256-256-10 is the course's network (335,114 parameters). Dropout follows each hidden
+    layer (Srivastava et al. 2014); with the default of 0 it does nothing.
     """
     layers = [nn.Flatten()]
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        layers += [nn.Dropout(dropout)] if dropout else []
-    while not isinstance(layers[-1], nn.Linear):
-        layers.pop()
-    return _initialise(nn.Sequential(*layers), generator)
+        layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout)]
+    return _initialise(nn.Sequential(*layers[:-2]), generator)
 
 
-def cnn(width, channels=3, generator=None):
-    """Return a small convolutional network for x: (N, channels, H, W); its output is (N, 10).
+def cnn(width, channels=3, classes=10, dropout=0.0, generator=None):
+    """Return a small convolutional network for x: (N, channels, H, W); its output: (N, classes).
 
     Three 3x3 convolutions of stride 2 with width, 2 width and 4 width channels, the mean over the
-    remaining positions, one linear layer: all-convolutional as in Springenberg et al. (2015, arXiv
-    1412.6806), without batch normalisation so that every example is a function of its own.
+    remaining positions, one linear layer. It has no pooling between the convolutions, as in
+    Springenberg et al. (2015, arXiv 1412.6806), and no batch normalisation, so that the output for
+    one example does not depend on the others. Dropout, if any, follows each convolution.
     """
     layers = []
     for outputs in (width, 2 * width, 4 * width):
-        layers += [nn.Conv2d(channels, outputs, 3, stride=2, padding=1), nn.ReLU()]
+        convolution = nn.Conv2d(channels, outputs, 3, stride=2, padding=1)
+        layers += [convolution, nn.ReLU(), nn.Dropout(dropout)]
         channels = outputs
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10)]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
     model = _initialise(nn.Sequential(*layers), generator)
     return model.to(memory_format=torch.channels_last)
 
 
-def build(name, channels, dropout=0.0, generator=None):
-    """Return the network of that name, such as mlp-784-32-32-10 or cnn-16."""
+def build(name, channels=1, classes=10, dropout=0.0, generator=None):
+    """Return the network of that name: mlp-784-32-32-10 (its layers' sizes) or cnn-16 (its width).
+
+    Raises ValueError for any other name.
+    """
     kind, *numbers = name.split("-")
-    numbers = [int(number) for number in numbers]
-    if kind == "mlp":
-        return mlp(numbers, dropout, generator)
-    return cnn(*numbers, channels=channels, generator=generator)
+    try:
+        sizes = [int(number) for number in numbers]
+    except ValueError:
+        sizes = []
+    if min(sizes, default=0) > 0:
+        if kind == "mlp" and len(sizes) > 1:
+            return mlp(sizes, dropout, generator)
+        if kind == "cnn" and len(sizes) == 1:
+            return cnn(*sizes, channels, classes, dropout, generator)
+    raise ValueError(f"unknown network {name!r}: choose mlp-784-256-10 or cnn-16, for example")
 
 
 def count_params(model):

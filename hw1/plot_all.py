@@ -13,10 +13,6 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.ticker import NullFormatter
-
 from lab.figure import (
     BLACK,
     BLUE,
@@ -35,6 +31,10 @@ from lab.figure import (
     panels,
     write,
 )
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import NullFormatter
 
 SHARPNESS = ["hessian_norm", "sharpness", "sharpness_ball", "sharpness_box"]
 CURVATURE = ["parameter_gradient_norm", *SHARPNESS]

@@ -15,23 +15,31 @@ writes hw1/logs/sensitivity_mnist.csv or sensitivity_cifar10.csv.
 
 import sys
 
-import train
 from lab import flags, runs
+
+import train
 from measures import input_gradient_norm, jacobian_norm, or_nan
 
-EPOCHS = {"mnist": 10, "cifar10": 10, "digits": 60}
-MODEL = {
-    "mnist": "mlp-784-128-128-10",
-    "cifar10": "mlp-3072-128-128-10",
-    "digits": "mlp-64-32-32-10",
+EPOCHS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "digits": 60}
+HIDDEN = {
+    "mnist": (128, 128),
+    "fashion_mnist": (128, 128),
+    "cifar10": (128, 128),
+    "digits": (32, 32),
 }
 BATCH_SIZES = {
     "mnist": (32, 64, 128, 256, 512, 1024, 2048, 4096),
+    "fashion_mnist": (32, 64, 128, 256, 512, 1024, 2048, 4096),
     "cifar10": (8, 16, 32, 64, 128, 256, 512, 1024),
     "digits": (4, 8, 16, 32, 64, 128, 256, 512),
 }
-TRAIN_SIZE = {"mnist": None, "cifar10": 10_000, "digits": None}
-TARGET = {"mnist": 0.03, "cifar10": 1.2, "digits": 0.1}  # train loss at which all are compared
+TRAIN_SIZE = {"mnist": None, "fashion_mnist": None, "cifar10": 10_000, "digits": None}
+TARGET = {
+    "mnist": 0.03,
+    "fashion_mnist": 0.3,
+    "cifar10": 1.2,
+    "digits": 0.1,
+}  # train loss at which all are compared
 MAX_EPOCHS = 300  # to reach it
 PROBE = 10_000
 COLUMNS = ("stop", "epoch", *train.METRICS)
@@ -41,15 +49,15 @@ COLUMNS += ("jacobian_norm_train", "jacobian_norm_test")
 
 def main():
     """Train one network at eight or more batch sizes; measure it at two stops."""
-    args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=3)
+    args = flags.arguments(__doc__, "mnist", EPOCHS, quick_epochs=3, train_size=TRAIN_SIZE)
     tasks = []
     for batch_size in runs.thin(args, BATCH_SIZES[args.dataset]):
         for seed in args.seeds:
             setting = runs.setting(
                 args,
-                model=MODEL[args.dataset],
+                model=runs.mlp_for(args.dataset, *HIDDEN[args.dataset]),
                 batch_size=batch_size,
-                train_size=TRAIN_SIZE[args.dataset],
+                train_size=args.train_size,
                 target=1.9 if args.quick else TARGET[args.dataset],
                 max_epochs=max(MAX_EPOCHS, args.epochs),
                 seed=seed,

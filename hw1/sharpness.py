@@ -15,16 +15,17 @@ writes hw1/logs/sharpness_mnist.csv and reparametrization_mnist.csv. Box: Keskar
 
 import sys
 
+from lab import flags, runs
+
 import torch
 
 import measures
-import symmetries
 import train
-from lab import flags, runs
 from measures import or_nan
+from symmetries import rescale
 
-EPOCHS = {"mnist": 12, "cifar10": 12, "digits": 60}
-MODEL = {"mnist": "mlp-784-32-32-10", "cifar10": "mlp-3072-16-16-10", "digits": "mlp-64-32-32-10"}
+EPOCHS = {"mnist": 12, "fashion_mnist": 12, "cifar10": 12, "digits": 60}
+HIDDEN = {"mnist": (32, 32), "fashion_mnist": (32, 32), "cifar10": (16, 16), "digits": (32, 32)}
 BATCH_SIZES = (16, 32, 64, 256, 1024, 2048, 4096, 16384)
 BASE = {"batch_size": 256}
 OTHERS = {  # approaches beside the batch size, each a change of BASE
@@ -33,7 +34,12 @@ OTHERS = {  # approaches beside the batch size, each a change of BASE
     "weight_decay=0.1": {"optimizer": "adamw", "weight_decay": 0.1},
     "dropout=0.1": {"dropout": 0.1},
 }
-TARGET = {"mnist": 0.15, "cifar10": 1.7, "digits": 0.2}  # train loss at which all are compared
+TARGET = {
+    "mnist": 0.15,
+    "fashion_mnist": 0.4,
+    "cifar10": 1.7,
+    "digits": 0.2,
+}  # train loss at which all are compared
 MAX_EPOCHS = 300  # to reach it
 EPSILON = 1e-4
 SCALES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 100.0)
@@ -48,7 +54,8 @@ def main():
     """Train one network in twelve ways; measure each at two stops; rescale the base one."""
     args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=3)
     approaches = {f"batch_size={size}": {"batch_size": size} for size in BATCH_SIZES} | OTHERS
-    shared = {"model": MODEL[args.dataset], "max_epochs": max(MAX_EPOCHS, args.epochs)}
+    model = runs.mlp_for(args.dataset, *HIDDEN[args.dataset])
+    shared = {"model": model, "max_epochs": max(MAX_EPOCHS, args.epochs)}
     shared["target"] = 2.0 if args.quick else TARGET[args.dataset]
     tasks = []
     for seed in args.seeds:  # the longest to measure come first
@@ -104,7 +111,7 @@ def sharpness_row(model, x_train, y_train, x_test, y_test):
 
 def rescaled_row(model, scale, x_train, y_train, x_test, y_test):
     """Return the measures of the model after Dinh's reparametrisation with this scale."""
-    rescaled = symmetries.rescale(model, scale)
+    rescaled = rescale(model, scale)
     row = both_rows(rescaled, x_train, y_train, x_test, y_test) | {"scale": scale}
     with torch.no_grad():
         before, after = model(x_test), rescaled(x_test)

@@ -1,8 +1,9 @@
 """The one training loop, evaluation, and checkpoints from which a killed run goes on.
 
-A run is told whole by its setting, a flat dict: SETTING below names every key and its default.
-From the named seed come three: for the labels, for the weights, for the order of the batches.
-Within an epoch the host never waits for the device.
+A run is described completely by its setting, a flat dict: SETTING below has every key and its
+default. Three seeds are derived from the one in the setting: for shuffling the labels, for the
+initial weights and for the order of the batches. Within an epoch the host never waits for the
+device.
 """
 
 import hashlib
@@ -11,28 +12,76 @@ import math
 import os
 import sys
 import time
+from functools import partial
+
+from lab.files import DATASETS
 
 import torch
 import torch.nn.functional as F
+from torch import optim
 
 from data import shuffle_labels
 from models import build
-from optimizers import OPTIMIZERS
 
 SETTING = {
-    "dataset": None, "model": None, "optimizer": "adam", "lr": 1e-3, "batch_size": 512, "seed": 0,
+    "dataset": None,
+    "model": None,
+    "optimizer": "adam",  # a key of OPTIMIZERS
+    "lr": 1e-3,
+    "batch_size": 512,
+    "seed": 0,
     "epochs": None,  # the fixed number of epochs, which ends the run when target is None
     "schedule": "constant",  # or linear: lr for half of the epochs, then down to 0
     "weight_decay": 0.0,
     "dropout": 0.0,
-    "label_corruption": 0.0,  # fraction of the training labels shuffled among themselves
-    "train_size": None, "test_size": None,  # the first rows of each split; None for all
+    "label_corruption": 0.0,  # the fraction of training labels that are shuffled among themselves
+    "train_size": None,  # train on the first rows of the split; None for all
+    "test_size": None,
     "log_every": None,  # measure epochs 0 to 10 and every log_every-th; None: only the ends
-    "target": None,  # measure every epoch, go on until the train loss is under it
-    "max_epochs": None,
-}  # fmt: skip
+    "target": None,  # measure every epoch, and go on until the train loss is under the target
+    "max_epochs": None,  # the end of a run that does not reach its target
+}
+OPTIMIZERS = {
+    "adam": optim.Adam,  # Kingma and Ba 2015
+    "adamw": optim.AdamW,  # Loshchilov and Hutter 2019
+    "sgd": optim.SGD,
+    "momentum": partial(optim.SGD, momentum=0.9),
+}
+SCHEDULES = ("constant", "linear")
 METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
 SECONDS_BETWEEN_CHECKPOINTS = 20
+
+
+class SettingError(ValueError):
+    """A setting that no run can be made with; the message is one sentence for the user."""
+
+
+def check(setting):
+    """Raise SettingError, before anything is trained, if a run with this setting cannot work."""
+    unknown = sorted(set(setting) - set(SETTING))
+    choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "dataset": DATASETS}
+    wrong = [name for name, known in choices.items() if setting[name] not in known]
+    positive = [name for name in ("lr", "batch_size", "epochs") if not setting[name] > 0]
+    if unknown:
+        raise SettingError(f"unknown setting {unknown[0]!r}: choose from {', '.join(SETTING)}")
+    if wrong:
+        known = ", ".join(choices[wrong[0]])
+        raise SettingError(f"{wrong[0]}={setting[wrong[0]]!r} is unknown: choose from {known}")
+    if positive:
+        raise SettingError(f"{positive[0]} must be positive, not {setting[positive[0]]}")
+    if not 0 <= setting["label_corruption"] <= 1:
+        raise SettingError(f"label_corruption must be in [0, 1], not {setting['label_corruption']}")
+    dataset = DATASETS[setting["dataset"]]
+    try:
+        outputs = network(setting)(torch.zeros(1, *dataset.shape))
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError(f"model {setting['model']!r} cannot be used: {reason}") from None
+    if outputs.shape != (1, dataset.classes):
+        raise SettingError(
+            f"model {setting['model']!r} has {outputs.shape[-1]} outputs, but"
+            f" {setting['dataset']} has {dataset.classes} classes"
+        )
 
 
 def seed_for(seed, purpose):
@@ -99,27 +148,38 @@ def prepare(setting, tensors):
 def network(setting, weights=None, device="cpu"):
     """Return the setting's network, as initialised from its seed or with the given weights."""
     generator = torch.Generator().manual_seed(seed_for(setting["seed"], "weights"))
-    channels = 3 if setting["dataset"] == "cifar10" else 1
-    model = build(setting["model"], channels, setting["dropout"], generator).to(device)
+    dataset = DATASETS[setting["dataset"]]
+    model = build(
+        setting["model"],
+        channels=dataset.shape[0],
+        classes=dataset.classes,
+        dropout=setting["dropout"],
+        generator=generator,
+    )
     if weights is not None:
         model.load_state_dict(weights)
-    return model.eval()
+    return model.to(device).eval()
 
 
-def train(setting, tensors, path):
+def train(setting, tensors, path, report=lambda part: None):
     """Do one run, or what is left of it, and return its state.
 
-    tensors: what data.load returns. path: the file that keeps the state. The state holds `history`
-    (a dict per measured epoch; with a target, of the train loss alone), `stops` (for "epochs" and,
-    with a target, "train_loss": the epoch, the weights then, and whether it was reached; if not the
-    weights are NaN), `finite` (False if the loss diverged) and `seconds` (of the core; on a GPU, of
-    the clock).
+    tensors: what data.load returns. path: the file that keeps the state of the finished run; a
+    checkpoint is kept beside it until then. report(part) is called with the part of the epochs
+    that is done. The state holds `setting`, `history` (a dict for each measured epoch; with a
+    target, of the train loss alone), `stops` (for "epochs" and, with a target, "train_loss": the
+    epoch, the weights at that time, and whether the stop was reached; if it was not, the weights
+    are NaN), `finite` (False if the loss diverged) and `seconds` (of the core; on a GPU, of the
+    clock).
     """
     state = restore(path)
-    if state and state["done"]:
+    if state:
         return state
-    x_train, y_train, x_test, y_test = prepare(setting, tensors)
-    state = state or {"done": False, "finite": True, "epoch": 0, "history": [], "stops": {}}
+    checkpoint = path.with_suffix(".checkpoint")
+    fresh = {"setting": setting, "finite": True, "epoch": 0, "history": [], "stops": {}}
+    state = restore(checkpoint) or fresh
+    tensors = prepare(setting, tensors)
+    x_train, y_train = tensors[:2]
     model = network(setting, state.get("model"), x_train.device)
     optimizer = OPTIMIZERS[setting["optimizer"]](
         model.parameters(),
@@ -130,33 +190,38 @@ def train(setting, tensors, path):
     if state["epoch"]:
         optimizer.load_state_dict(state["optimizer"])
     else:
-        record(state, setting, model, (x_train, y_train, x_test, y_test))
+        record(state, model, tensors)
     clock = time.process_time if x_train.device.type == "cpu" else time.monotonic
     started, saved = clock() - state.get("seconds", 0), time.monotonic()
     first = state["epoch"] + 1
     for epoch, finite in epochs(model, optimizer, x_train, y_train, setting, first):
         state |= {"epoch": epoch, "finite": finite}
-        record(state, setting, model, (x_train, y_train, x_test, y_test))
-        if state["done"]:
+        if record(state, model, tensors):
             break
+        report(min(epoch / setting["epochs"], 0.99))
         if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             saved = time.monotonic()
             state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            save(path, state | {"seconds": clock() - started})
-    state = {key: state[key] for key in ("finite", "history", "stops")}
-    state |= {"done": True, "seconds": clock() - started}
+            save(checkpoint, state | {"seconds": clock() - started})
+    state = {key: state[key] for key in ("setting", "finite", "history", "stops")}
+    state["seconds"] = clock() - started
     save(path, state)
+    checkpoint.unlink(missing_ok=True)
     return state
 
 
-def record(state, setting, model, tensors):
-    """Append this epoch to the history if it is to be measured; keep the weights at each stop."""
-    epoch, stops, targeted = state["epoch"], state["stops"], setting["target"] is not None
+def record(state, model, tensors):
+    """Append this epoch to the history if it is to be measured; keep the weights at each stop.
+
+    Returns whether the run has ended.
+    """
+    setting, epoch, stops = state["setting"], state["epoch"], state["stops"]
+    targeted = setting["target"] is not None
     ended = epoch >= (setting["max_epochs"] if targeted else setting["epochs"])
     every = 1 if targeted else setting["log_every"]
     due = epoch == 0 or ended or (every and (epoch <= 10 or epoch % every == 0))
     if state["finite"] and not due:
-        return
+        return False
     if not state["finite"]:
         values = dict.fromkeys(METRICS, math.nan)
     elif targeted:  # asked for at every epoch, and the script measures the stops anew
@@ -172,7 +237,27 @@ def record(state, setting, model, tensors):
             factor = 1.0 if now else math.nan  # never reached: nothing to measure
             weights = {k: v.cpu() * factor for k, v in model.state_dict().items()}
             stops[stop] = {"epoch": epoch, "reached": now, "weights": weights}
-    state["done"] = set(reached) <= set(stops)
+    return set(reached) <= set(stops)
+
+
+def fingerprint(device="cpu"):
+    """Return a digest of the weights after two epochs at batch size 32 on fixed random data.
+
+    Two machines with the same fingerprint compute the same bits in training.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2000, 1, 8, 8, generator=generator).to(device)
+    y = torch.randint(10, (2000,), generator=generator).to(device)
+    sha = hashlib.sha256()
+    for name in ("mlp-64-64-64-10", "cnn-4"):
+        setting = SETTING | {"dataset": "digits", "model": name, "batch_size": 32, "epochs": 2}
+        model = network(setting, device=device)
+        optimizer = optim.Adam(model.parameters(), lr=1e-2)
+        for _ in epochs(model, optimizer, x, y, setting, 1):
+            pass
+        for parameter in model.parameters():
+            sha.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()[:16]
 
 
 def save(path, value):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from optimizers import OPTIMIZERS
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import train
-from optimizers import OPTIMIZERS
 
 CORES = torch.get_num_threads()
 START = """if True:  # a script that ends where its first training step would begin

@@ -30,13 +30,14 @@ import torch
 HW1 = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HW1))
 
+from lab import logs
+from lab.files import DataError, arrays
+from lab.parallel import side_by_side
+
 import baselines
 import measures
 import train
 from data import digest, standardise
-from lab import logs
-from lab.files import DataError, arrays
-from lab.parallel import side_by_side
 from models import count_params
 
 COLUMNS = ("comparison", "side", "setting", "repeat", "seconds", "peak_mb")

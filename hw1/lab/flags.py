@@ -1,36 +1,42 @@
-"""The flags that every experiment has, declared and checked once."""
+"""The flags that every experiment has, declared and checked in one place."""
 
 import argparse
+import os
 import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-import joblib
+from lab import HW1
+from lab.provenance import pin_instructions
+
 import torch
 
-from lab.files import SHAPES
 
-HW1 = Path(__file__).resolve().parent.parent
+def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
+    """Parse and check the flags of an experiment; a mistake ends the program with exit code 2.
 
-
-def arguments(doc, dataset, epochs, quick_epochs):
-    """Parse and check the flags of an experiment; a mistake ends it with exit code 2.
-
-    doc: the module's docstring; dataset: its default; epochs: the default for each data set.
+    doc: the module's docstring; dataset: the default; epochs: the default for each data set;
+    train_size: the same for --train-size, in scripts that train on a part of the data.
     """
-    shown = ", ".join(f"{number} on {name}" for name, number in epochs.items())
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=doc, formatter_class=formatter)
+    pin_instructions()
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
-    add("--dataset", choices=list(SHAPES), default=dataset, help="(default: %(default)s)")
+    add("--dataset", choices=list(epochs), default=dataset, help="(default: %(default)s)")
     add("--data-dir", metavar="DIR", help="folder of the data (default: $HW1_DATA, then data/)")
+    if train_size:
+        shown = _each(train_size)
+        add("--train-size", type=positive_int, metavar="N", help=f"(default: {shown})")
     add("--seeds", nargs="+", type=seed, metavar="N", help="(default: 0 1 2, or 0 1 with --quick)")
-    add("--epochs", type=positive_int, metavar="N", help=f"(default: {shown})")
-    add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto",
-        help="(default: auto, the GPU if there is one)")  # fmt: skip
-    add("--jobs", type=positive_int, metavar="N",
-        help="runs side by side (default: as many as cores, one on a GPU)")  # fmt: skip
+    add("--epochs", type=positive_int, metavar="N", help=f"(default: {_each(epochs)})")
+    devices = ["auto", "cpu", "cuda", "mps"]
+    add(
+        "--device", choices=devices, default="auto", help="(default: auto, the GPU if there is one)"
+    )
+    jobs = "runs side by side (default: as many as cores, one on a GPU)"
+    add("--jobs", type=positive_int, metavar="N", help=jobs)
     add("--dask", metavar="ADDRESS", help="send the runs to the Dask scheduler at this address")
     add("--out", type=Path, metavar="DIR", help="(default: hw1, or hw1/quick with --quick)")
     add("--quick", action="store_true", help="a small version of it all (default: the whole)")
@@ -38,18 +44,31 @@ def arguments(doc, dataset, epochs, quick_epochs):
     args = parser.parse_args()
     args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2])
     args.epochs = args.epochs or (quick_epochs if args.quick else epochs[args.dataset])
-    args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).absolute()
+    if train_size:
+        args.train_size = args.train_size or train_size[args.dataset]
+    args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).expanduser().absolute()
     args.script = Path(sys.argv[0]).stem
     _check(parser, args)
     if args.device == "auto":
         found = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
         args.device = (found or ["cpu"])[0]
-    args.jobs = args.jobs or (joblib.cpu_count() if args.device == "cpu" else 1)
+    args.jobs = args.jobs or (_cores() if args.device == "cpu" else 1)
     return args
 
 
+def _each(values):
+    return ", ".join(f"{value or 'all'} on {name}" for name, value in values.items())
+
+
+def _cores():
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _check(parser, args):
-    """End the program with one sentence where a flag cannot be had."""
+    """End the program with one sentence if a flag asks for something that cannot be done."""
     if len(set(args.seeds)) < len(args.seeds):
         parser.error("argument --seeds: the same seed is named twice")
     if args.device in ("cuda", "mps") and not getattr(torch, args.device).is_available():

@@ -1,80 +1,49 @@
 """The logs of the experiments: a tidy CSV, and beside it a .json that says how it was made."""
 
 import csv
+import hashlib
 import io
 import json
-import math
-import os
 import platform
-import subprocess
 import sys
 import time
-from pathlib import Path
 
-import joblib
+from lab import files, provenance
+
 import numpy as np
 import torch
 
-HW1 = Path(__file__).resolve().parent.parent
-DATA_NOTES = {  # by the first digits of the digest of the arrays
-    "b87e6908b94bd701": "94 of the 60,000 images were decoded from JPEG copies",
-}
+import data
 
 
-def about(args, data_digest):
-    """Return what the .json beside a log says, but for the seconds."""
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    changed = _git("status", "--porcelain", "--", "*.py")
-    packages = {"torch": torch, "numpy": np, "joblib": joblib}
-    versions = {name: package.__version__ for name, package in packages.items()}
-    device = torch.cuda.get_device_name() if args.device == "cuda" else _processor()
+def about(args, data_digest, tasks, fingerprint):
+    """Return what the .json beside a log says, except for the seconds."""
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    on_gpu = args.device == "cuda"
+    settings = json.dumps(tasks, sort_keys=True).encode()
     return {
         "command": " ".join(["python", f"hw1/{args.script}.py", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version()} | versions,
-        "device": device,
-        "core_gflops": _core_gflops(),
+        "quick": args.quick,
+        "settings_digest": hashlib.sha256(settings).hexdigest()[:16],
+        "versions": versions | {"numpy": np.__version__},
+        "device": torch.cuda.get_device_name() if on_gpu else provenance.processor(),
+        "cpu_capability": provenance.capability(),
+        "fingerprint": fingerprint,
+        "core_gflops": provenance.core_gflops(),
         "jobs": args.jobs,
         "threads": 1,
-        "git_commit": f"{commit} with changes" if changed else commit,
+        "git_commit": provenance.git_commit(),
         "data_digest": data_digest,
-        "data_note": DATA_NOTES.get(data_digest[:16], ""),
+        "data_version": data.version(args.dataset, data_digest),
+        "data_note": files.note(data_digest),
     }
 
 
-def _git(*words):
-    try:
-        run = subprocess.run(["git", *words], cwd=HW1, capture_output=True, text=True, check=False)
-    except OSError:  # there is no git on this machine
-        return ""
-    return run.stdout.strip()
-
-
-def _processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor()
-    return f"{name}, {os.cpu_count()} cores"
-
-
-def _core_gflops():
-    """Return how many 1e9 operations a second one core does in a float32 matrix product.
-
-    The name of a processor says too little: this is what makes the seconds of two machines one.
-    """
-    square, best = torch.ones(512, 512), math.inf
-    for _ in range(20):
-        started = time.perf_counter()
-        square @ square
-        best = min(best, time.perf_counter() - started)
-    return round(2 * 512**3 / best / 1e9)
-
-
 def write(path, columns, rows, about):
-    """Write PATH.csv and PATH.json, each beside its place and then renamed.
+    """Write PATH.csv and PATH.json, each beside its place and then renamed; return what was done.
 
-    rows: dicts with just these columns. Floats are written with eight significant digits.
+    rows: dicts with exactly these columns. Floats are written with eight significant digits. A log
+    of other settings that is there already is kept in the folder `earlier`.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -82,6 +51,7 @@ def write(path, columns, rows, about):
     for row in rows:
         numbers = {k: format(v, ".8g") for k, v in row.items() if isinstance(v, float)}
         writer.writerow(row | numbers)
+    kept = _keep_earlier(path, about)
     for suffix, content in (("csv", text.getvalue()), ("json", json.dumps(about, indent=2) + "\n")):
         part = path.with_name(f"{path.name}.{suffix}.part")
         try:
@@ -89,3 +59,23 @@ def write(path, columns, rows, about):
             part.replace(path.with_name(f"{path.name}.{suffix}"))
         finally:
             part.unlink(missing_ok=True)  # still there if the disk is full
+    return [*kept, f"wrote {path}.csv"]
+
+
+def _keep_earlier(path, about):
+    """Move a log of other settings out of the way; return a sentence that says so, if it was."""
+    old = [path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json")]
+    try:
+        same = json.loads(old[1].read_text())["settings_digest"] == about["settings_digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if same or not old[0].exists():
+        return []
+    folder = path.parent / "earlier"
+    folder.mkdir(exist_ok=True)
+    name = f"{path.name}_{time.strftime('%Y-%m-%d_%H%M%S')}"
+    for file in old:
+        if file.exists():
+            file.replace(folder / f"{name}{file.suffix}")
+    where = f"the log that was there has other settings: it is kept as {folder / name}.csv"
+    return [f"{where}, and its finished runs are still in the cache"]

@@ -1,106 +1,159 @@
-"""Calls side by side in processes, or on a Dask cluster: none can take the others down.
+"""Calls side by side, as futures: in processes of this machine, or on a Dask cluster.
 
-Each call computes on one thread, so that its result does not depend on how many there are.
+Each call computes on one thread, so that its result does not depend on how many run at a time. A
+call whose process dies is named, and the others go on.
 """
 
+import multiprocessing
 import os
 import pickle
 import signal
-import sys
+import socket
 import threading
-import time
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
-import joblib
+import lab
+from lab import HW1
+from lab.progress import Progress
+from lab.provenance import capability, modules_digest, pin_instructions
+
 import torch
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-from tqdm import tqdm
 
-HW1 = Path(__file__).resolve().parent.parent
 KILLED = "its process was killed (is there enough memory?)"
+PRELOADED = ["torch", "torch._dynamo", "scipy.optimize", "scipy.sparse.linalg"]
 
 
-def side_by_side(args, title, function, calls, costs=None):
-    """Call function(*calls[key]) for each key, args.jobs at a time; yield (key, value, error).
+class Died(Exception):
+    """A process ended in the middle of a call."""
 
-    An exception is returned as a sentence, so that the other calls go on. loky does not say whose
-    process died: after a death, what is left goes one by one, so that a second one names its run.
+
+def side_by_side(workers, title, function, calls, costs=None):
+    """Call function(report, *calls[key]) for each key; yield (key, value, error) as they end.
+
+    workers: what `workers` yields. report(part) tells the progress bar which part of the call is
+    done. An exception becomes one sentence, `error`, so that the other calls go on.
     """
-    costs = costs or dict.fromkeys(calls, 1)
-    left = dict(calls)
-    look = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed} gone, {remaining} left"
-    bar = tqdm(total=sum(costs.values()), desc=f"{args.script}: {title}", bar_format=look)
-    with bar as progress, _ticking(progress):
+    with Progress(title, costs or dict.fromkeys(calls, 1)) as progress:
+        futures = {}
+        for key, arguments in calls.items():
+            report = partial(progress.advance, key)
+            if workers is None:  # in this very process, one after the other
+                yield key, *_call(report, function, arguments)
+                report(1)
+            else:
+                futures[workers.submit(report, function, arguments)] = key
+        for future in as_completed(futures):
+            key = futures[future]
+            progress.advance(key, 1)
+            yield key, *_outcome(future)
 
-        def results(keys, jobs):
-            todo = [(key, function, calls[key]) for key in keys]
-            call = _portable if args.dask else joblib.delayed(_call)
-            with _backend(args, jobs):
-                parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all")
-                with _interrupts_held():  # the processes start in here
-                    outcomes = parallel(call(*arguments) for arguments in todo)
-                for key, value, error in outcomes:
-                    del left[key]
-                    progress.update(costs[key])
-                    yield key, value, error
 
+def _outcome(future):
+    error = future.exception()
+    if error is None:
+        return future.result()
+    killed = type(error).__name__ in ("Died", "KilledWorker")
+    return None, KILLED if killed else f"{type(error).__name__}: {error}"
+
+
+def workers(jobs, dask=None):
+    """Return what computes the calls, as a context: None (this process), processes, or a cluster.
+
+    jobs: how many calls go on at a time on this machine. dask: the address of a scheduler, or None.
+    Raises OSError if there is no scheduler, or if its workers would not compute the same.
+    """
+    if dask:
+        return _Cluster(dask)
+    return _Processes(jobs) if jobs > 1 else nullcontext()
+
+
+def _call(report, function, arguments):
+    """Return (value, None), or (None, what went wrong)."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        return function(report, *arguments), None
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other calls go on
+        return None, f"{type(error).__name__}: {error}"
+
+
+# ---- processes of this machine
+
+
+class _Processes:
+    """Processes that are forked from one server, which has imported PyTorch once for all of them.
+
+    A thread waits for each process and hands out its result as a future. There are no semaphores
+    (as in ProcessPoolExecutor): a kill leaves none behind, and none are needed in /dev/shm.
+    """
+
+    def __init__(self, jobs):
+        self.threads, self.mine, self.all = ThreadPoolExecutor(jobs), threading.local(), []
+        self.context = _start_server()
+
+    def submit(self, report, function, arguments):
+        return self.threads.submit(self._remote, report, function, arguments)
+
+    def _remote(self, report, function, arguments):
+        if not getattr(self.mine, "pipe", None):
+            self.mine.pipe, theirs = self.context.Pipe()
+            arguments_of_process = theirs, modules_digest()
+            process = self.context.Process(target=_serve, args=arguments_of_process, daemon=True)
+            process.start()
+            theirs.close()
+            self.all.append(process)
         try:
-            yield from results(list(calls), args.jobs)
-        except TerminatedWorkerError:
-            for key in list(left):
-                try:
-                    yield from results([key], 2)
-                except TerminatedWorkerError:
-                    yield key, None, KILLED
+            self.mine.pipe.send((function, arguments))
+            while isinstance(message := self.mine.pipe.recv(), float):
+                report(message)
+            return message
+        except (EOFError, OSError):
+            self.mine.pipe = None  # the next call of this thread gets a new process
+            raise Died from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        for process in self.all:
+            process.kill()
+        for process in self.all:
+            process.join()
 
 
-@contextmanager
-def _ticking(bar):
-    """On a terminal redraw the bar every second: between two results minutes may go by."""
-    over = threading.Event()
+def _start_server():
+    """Start the server from which processes are forked, deaf to Ctrl-C; return its context.
 
-    def tick():
-        while not over.wait(1):
-            bar.refresh()
+    It only imports: CUDA is never initialised in it. It starts in hw1/, since a Python that is
+    started with -c looks for modules in the current folder first. Where processes cannot be forked
+    (Windows), each of them starts from nothing.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver, resource_tracker
 
-    thread = threading.Thread(target=tick, daemon=True)
-    if sys.stderr.isatty():
-        with _interrupts_held():  # inherited: Ctrl-C stays the main thread's
-            thread.start()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    before = os.getcwd()
+    os.chdir(HW1)
     try:
-        yield
+        resource_tracker.ensure_running()  # it lets Ctrl-C through, so it has to come first
+        with _interrupts_blocked():
+            forkserver.ensure_running()
     finally:
-        over.set()
+        os.chdir(before)
+    return context
 
 
 @contextmanager
-def _backend(args, jobs):
-    """Have joblib use args.jobs processes or the Dask cluster. Raises OSError if it is not there."""
-    if not args.dask:
-        options = {"n_jobs": jobs, "inner_max_num_threads": 1, "max_nbytes": None}
-        options |= {"initializer": _follow, "initargs": (os.getpid(),)}  # before its first call
-        with joblib.parallel_config("loky", **options):
-            yield
-        return
-    from dask.distributed import Client
-
-    try:
-        client = Client(args.dask, timeout=10)
-    except (OSError, ValueError) as error:
-        raise OSError(f"no Dask scheduler answers at {args.dask} ({error})") from None
-    with client, joblib.parallel_config(_dask_backend(client)):
-        if max(client.nthreads().values(), default=1) > 1:  # runs share a process's generator
-            raise OSError("start the Dask workers with --nthreads 1")
+def _interrupts_blocked():
+    """Block Ctrl-C; a process that is started within this block inherits that."""
+    if not hasattr(signal, "pthread_sigmask"):
         yield
-
-
-@contextmanager
-def _interrupts_held():
-    """Hold Ctrl-C back: a process that is started meanwhile never sees it, this one does later."""
-    resource_tracker.ensure_running()  # to start it later would let Ctrl-C through
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -108,63 +161,106 @@ def _interrupts_held():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _dask_backend(client):
-    """Return joblib's Dask backend, mended in two places.
+def _serve(pipe, code):
+    """What a process does: compute what comes through the pipe, until the script ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_script, daemon=True).start()
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        if modules_digest() == code:
+            pipe.send(_call(lambda part: pipe.send(float(part)), function, arguments))
+        else:
+            pipe.send((None, "the code changed while the script was running: start it again"))
 
-    It would wait for ever for a call that kills its workers, and compute here if one worker is up.
+
+def _end_with_the_script():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+# ---- a Dask cluster
+
+
+class _Cluster:
+    """The workers of a Dask scheduler. Each computes with the files and the PyTorch that it has."""
+
+    def __init__(self, address):
+        from dask.distributed import Client
+
+        try:
+            self.client = Client(address, timeout=10)
+        except Exception as error:  # noqa: BLE001 - a bad address can raise nearly anything
+            raise OSError(f"no Dask scheduler answers at {address} ({error})") from None
+        refusals = [error for _, error in self.client.run(_portable(None)).values() if error]
+        if max(self.client.nthreads().values(), default=1) > 1:
+            # The runs in one process would share its random generator.
+            refusals.append("start the Dask workers with --nthreads 1")
+        if refusals:
+            self.client.close()
+            raise OSError(refusals[0])
+        self.executor = self.client.get_executor(pure=False)
+
+    def submit(self, report, function, arguments):
+        return self.executor.submit(_portable((function, arguments)))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+
+
+def _portable(call):
+    """Pack a call for the Dask workers, which do not know yet where our modules are.
+
+    A worker stays up between two runs of a script, in which our code may have changed: it then
+    imports our modules again, and computes only if they are the caller's.
     """
-    from joblib._dask import DaskDistributedBackend
+    import cloudpickle  # it comes with Dask
 
-    class Backend(DaskDistributedBackend):
-        def submit(self, func, callback=None):
-            future = super().submit(func, callback)
-            lost = [(call.key, None, KILLED) for call, _, _ in func.items]
-            future.add_done_callback(lambda done: done.exception() and callback(lost))
-            return future
+    content, here, wanted = cloudpickle.dumps(call), str(HW1), _identity()
 
-        def effective_n_jobs(self, n_jobs):
-            return max(2, super().effective_n_jobs(n_jobs))
+    def compute():  # this function travels as code, hence the imports inside
+        import importlib
+        import socket
+        import sys
 
-    return Backend(client=client, wait_for_workers_timeout=60)
-
-
-def _portable(key, *arguments):
-    """Pack a call for the scheduler and the workers, which do not know where our modules are."""
-    import cloudpickle  # comes with Dask
-
-    content, here = cloudpickle.dumps((_call, (key, *arguments))), str(HW1)
-
-    def call():  # like any local function, this one travels as code, not as a module's name
         sys.path[:0] = [here] * (here not in sys.path)
-        function, arguments = pickle.loads(content)
-        return function(*arguments)
+        if getattr(sys.modules.get("lab"), "identity", None) != wanted:
+            for name, module in list(sys.modules.items()):
+                if str(getattr(module, "__file__", None)).startswith(here):
+                    del sys.modules[name]
+            importlib.invalidate_caches()
+        try:
+            return importlib.import_module("lab.parallel").compute_if_alike(content, wanted)
+        except ImportError as error:
+            where = f"{socket.gethostname()}, {sys.executable}"
+            return None, f"the Dask worker on {where} cannot compute: {error}"
 
-    call.key = key
-    return joblib.delayed(call)()
-
-
-def _call(key, function, arguments):
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    try:
-        return key, function(*arguments), None
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on
-        return key, None, f"{type(error).__name__}: {error}"
+    return compute
 
 
-def _follow(parent):
-    """Leave Ctrl-C to the parent process, and end soon after it does."""
+def compute_if_alike(content, wanted):
+    """On a Dask worker: compute a pickled call if code, PyTorch and processor are the caller's."""
+    pin_instructions()
+    found = _identity()
+    for name, value in wanted.items():
+        if found[name] != value:
+            return None, (
+                f"the Dask worker on {socket.gethostname()} has another {name} in {HW1}"
+                f" ({found[name][:12]} instead of {value[:12]}): make them the same"
+            )
+    lab.identity = wanted
+    call = pickle.loads(content)
+    return _call(lambda part: None, *call) if call else (None, None)
 
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def stop_workers():
-    """End the processes at once, whatever they are doing; a second Ctrl-C changes nothing."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    get_reusable_executor(reuse=True, kill_workers=True).shutdown(kill_workers=True)
+def _identity():
+    return {
+        "version of the code": modules_digest(),
+        "PyTorch": torch.__version__,
+        "set of vector instructions": capability(),
+    }

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
 from lab import parallel
+
+import pytest
 
 distributed = pytest.importorskip(
     "distributed", reason="needs an optional package: pip install dask[distributed]"

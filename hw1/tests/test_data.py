@@ -1,12 +1,13 @@
 """Labels are shuffled once and only among themselves; tensors are what their docstring says."""
 
+from lab import files
+
 import numpy as np
 import pytest
 import torch
 
 import data
 import train
-from lab import files
 
 
 def test_shuffling_keeps_the_histogram_and_realises_the_fraction():

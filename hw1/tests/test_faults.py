@@ -19,6 +19,9 @@ import sys
 import termios
 import time
 from pathlib import Path
+from types import SimpleNamespace
+
+from lab import flags, provenance, runs
 
 import kill
 import pytest
@@ -26,9 +29,14 @@ import torch
 
 import random_labels
 import train
-from lab import files, flags, runs
 
 # ---- in this process: small runs, one at a time
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """Drawing takes longer than these runs."""
+    monkeypatch.setattr(runs, "draw", lambda args: 0)
 
 
 def arguments(monkeypatch, out, *words):
@@ -59,20 +67,50 @@ def test_seeds_that_are_added_later_change_no_byte(monkeypatch, tmp_path):
     assert log(later) == log(at_once)
 
 
-def test_what_matters_changes_the_digest_and_a_comment_does_not(monkeypatch, tmp_path):
+def test_what_matters_changes_the_key_and_a_comment_does_not(monkeypatch, tmp_path):
     args = arguments(monkeypatch, tmp_path)
     setting = runs.setting(args, model="mlp-64-8-10")
     keys = {runs._key(["data"], setting), runs._key(["other data"], setting)}
     keys |= {runs._key(["data"], setting | {name: "other"}) for name in setting}
     assert len(keys) == 2 + len(setting)
 
-    code, train_py = runs._code.__wrapped__, kill.copy_of_hw1(tmp_path / "hw1") / "train.py"
-    monkeypatch.setattr(runs, "HW1", train_py.parent)
-    source, before = train_py.read_text(), code("train")
-    train_py.write_text("# a comment\n\n" + source.replace('"""The one', '"""One'))
-    assert code("train") == before
-    train_py.write_text(source.replace("batch_size=512", "batch_size=1024"))
-    assert code("train") != before
+
+EDITS = {  # file, text, its replacement: whether training and measuring have to be done again
+    "a comment": ("train.py", "import hashlib", "import hashlib  # a comment", False, False),
+    "a docstring": ("train.py", '"""The one', '"""One', False, False),
+    "evaluation": ("train.py", "batch_size=512", "batch_size=1024", True, True),
+    "the network": ("models.py", "stride=2", "stride=1", True, True),
+    "a measure that is used": ("measures.py", "retain_graph=True", "retain_graph=1", False, True),
+    "a measure that is not": ("measures.py", "restarts=300", "restarts=301", False, False),
+    "the rows": ("sensitivity.py", '"epoch": at["epoch"]', '"epoch": 1 * at["epoch"]', False, True),
+    "the grid": ("sensitivity.py", "32, 64, 128, 256,", "32, 64, 128, 250,", False, False),
+    "main": ("sensitivity.py", "quick_epochs=3", "quick_epochs=4", False, False),
+    "a data set": ("lab/files.py", '"fashion_mnist": DataSet', '"other": DataSet', False, False),
+}
+
+
+def digest(path, name):
+    """The digest of a function of a file that is not imported."""
+    function = SimpleNamespace(__code__=SimpleNamespace(co_filename=path), __name__=name)
+    return provenance.code_digest(function)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_only_what_an_edit_touches_is_done_again(monkeypatch, tmp_path, edit):
+    """Adding one batch size once measured every model again."""
+    hw1 = kill.copy_of_hw1(tmp_path / "hw1")
+    file, old, new, *again = EDITS[edit]
+    source = (hw1 / file).read_text()
+    assert source.count(old) > 0
+    found = []
+    for text in (source, source.replace(old, new)):
+        (hw1 / file).write_text(text)
+        monkeypatch.setattr(provenance, "HW1", hw1)
+        provenance._module.cache_clear()
+        digests = [digest(hw1 / "train.py", "train"), digest(hw1 / "sensitivity.py", "measure")]
+        found.append(digests)
+    provenance._module.cache_clear()
+    assert [a != b for a, b in zip(*found, strict=True)] == again
 
 
 class Hostile:
@@ -124,8 +162,9 @@ def test_a_damaged_checkpoint_is_made_again(monkeypatch, tmp_path, capsys, damag
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_cached_tensors_are_made_again(monkeypatch, tmp_path, damage):
     args, trap = arguments(monkeypatch, tmp_path), tmp_path / "trap"
+    monkeypatch.setattr(runs, "HW1", tmp_path)
     assert run(args) == 0
-    [path] = (tmp_path / "checkpoints").glob("*.tensors")
+    [path] = (tmp_path / "checkpoints" / "data").glob("*.tensors")
     wanted, sound = log(tmp_path), path.read_bytes()
     content = DAMAGES[damage](sound, trap)
     path.unlink()  # this process has mapped it
@@ -213,7 +252,7 @@ PROBE = """
 import os, signal, sys
 from pathlib import Path
 import random_labels
-from lab import flags, runs
+from lab import flags, provenance, runs
 
 DEADLY = Path(__file__).with_name("deadly")
 
@@ -230,17 +269,20 @@ if __name__ == "__main__":
 """
 
 
+def sources(hw1):
+    return sorted(p for p in hw1.rglob("*") if not {"__pycache__", "checkpoints"} & set(p.parts))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """Return a copy of hw1, and what its param_sweep writes in how many seconds if left alone."""
     folder = tmp_path_factory.mktemp("paths") / "a b ü"
     hw1 = kill.copy_of_hw1(folder / "hw1 é")
-    before = sorted(path for path in hw1.rglob("*") if "__pycache__" not in path.parts)
+    before = sources(hw1)
     started = time.monotonic()
     assert kill.start(hw1, "param_sweep", folder / "out").wait() == 0
     seconds = time.monotonic() - started
-    after = sorted(path for path in hw1.rglob("*") if "__pycache__" not in path.parts)
-    assert before == after  # with --out elsewhere the checkout may be read-only
+    assert sources(hw1) == before  # with --out elsewhere nothing is written here but the cache
     return hw1, kill.contents(folder / "out"), seconds
 
 
@@ -265,20 +307,56 @@ def test_killed_and_started_again_no_byte_changes(undisturbed, tmp_path):
 
 def test_workers_end_when_only_their_parent_is_killed(undisturbed, tmp_path):
     process = kill.start(undisturbed[0], "param_sweep", tmp_path / "out")
-    until("3 runs of", tmp_path / "out")
+    until("3 to do", tmp_path / "out")
     process.kill()
     process.wait()
     assert kill.gone(process.pid, 15)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.1, 1.5])
+def test_ctrl_c_during_the_imports_is_quiet(undisturbed, tmp_path, seconds):
+    """It was a traceback: PyTorch takes two seconds to import."""
+    process = kill.start(undisturbed[0], "param_sweep", tmp_path / "out")
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(10) == 130 and kill.gone(process.pid, 10)
+    assert "Traceback" not in (tmp_path / "out.log").read_text()
+
+
+def test_modules_in_the_current_folder_are_not_imported(undisturbed, tmp_path, monkeypatch):
+    """A random.py in the folder where one starts killed the processes, or ran in them."""
+    for name in ("random", "signal", "socket", "train"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    hw1, wanted, _ = undisturbed
+    assert kill.start(hw1, "param_sweep", tmp_path / "out").wait() == 0
+    assert kill.contents(tmp_path / "out") == wanted
+
+
+def test_a_script_needs_no_shared_memory_and_leaves_none(undisturbed, tmp_path):
+    """Semaphores in /dev/shm stayed there after a kill, and where there is none nothing ran."""
+    hw1, wanted, _ = undisturbed
+    code = f"""if True:
+        import multiprocessing.synchronize, runpy, sys
+        def none(*_, **__):
+            raise OSError(38, "Function not implemented")
+        multiprocessing.synchronize.SemLock.__init__ = none
+        sys.argv = {[str(hw1 / "param_sweep.py"), *kill.FLAGS, "--out", str(tmp_path / "out")]}
+        sys.path.insert(0, {str(hw1)!r})
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert kill.contents(tmp_path / "out") == wanted
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_says_how_to_go_on(undisturbed, tmp_path, jobs):
     (hw1, wanted, _), out = undisturbed, tmp_path / "out"
     process = kill.start(hw1, "param_sweep", out, "--jobs", jobs)
-    until("training", out)
-    time.sleep(0.4)  # the workers, if any, are busy importing
+    until("3 to do", out)
+    time.sleep(0.4)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == 130 and kill.gone(process.pid, 10)
+    assert process.wait(60) == 130 and kill.gone(process.pid, 30)
     messages = Path(f"{out}.log").read_text()
     assert messages.endswith("is kept, and the same command goes on from there\n")
     assert "Traceback" not in messages
@@ -286,27 +364,43 @@ def test_ctrl_c_says_how_to_go_on(undisturbed, tmp_path, jobs):
         assert kill.start(hw1, "param_sweep", out).wait() == 0 and kill.contents(out) == wanted
 
 
-def test_on_a_terminal_the_time_goes_on_between_two_results():
+TIMED = f"""if True:
+    import sys, time
+    sys.path.insert(0, {str(kill.HW1)!r})
+    from lab.parallel import side_by_side
+    def sleep(report, seconds):
+        report(0.5)
+        time.sleep(seconds)
+    if len(sys.argv) > 1:
+        import lab.progress
+        lab.progress.SECONDS_BETWEEN_LINES = 1.5
+    list(side_by_side(None, "sleeping", sleep, {{"one": (3.5,)}}))
+"""
+
+
+def test_on_a_terminal_the_bar_moves_between_two_results():
     """The bar once stood still until the first run ended, minutes later."""
-    code = f"""if True:
-        import sys, time, types
-        sys.path.insert(0, {str(files.ROOT / "hw1")!r})
-        from lab.parallel import side_by_side
-        args = types.SimpleNamespace(script="probe", dask=None, jobs=1)
-        list(side_by_side(args, "sleeping", time.sleep, {{"one": (3.5,)}}))
-    """
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     with os.fdopen(terminal, "rb", 0) as shown, os.fdopen(end, "wb", 0) as stderr:
-        subprocess.run([sys.executable, "-c", code], stderr=stderr, check=True)
+        subprocess.run([sys.executable, "-c", TIMED], stderr=stderr, check=True)
         text = shown.read(10_000).decode()
     assert {"00:01 gone", "00:02 gone"} <= set(re.findall(r"\d\d:\d\d gone", text))
+    assert " 50%|" in text
+
+
+def test_in_a_file_there_is_a_line_now_and_then():
+    """There were bars, glued to one another by carriage returns."""
+    command = [sys.executable, "-c", TIMED, "often"]
+    text = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True).stderr
+    assert "\r" not in text and len(text.splitlines()) == 2
+    assert [re.search(r"\d+%", line)[0] for line in text.splitlines()] == ["50%", "100%"]
 
 
 def test_a_second_start_waits_for_the_first(undisturbed, tmp_path):
     (hw1, wanted, _), out = undisturbed, tmp_path / "out"
     first = kill.start(hw1, "param_sweep", out, "--epochs", "400")
-    until("training", out)
+    until("to do", out)
     second = kill.start(hw1, "param_sweep", out)
     until("another one is at work", out)
     first.kill()  # its lock goes with it

@@ -19,11 +19,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
+from lab import download, files
+
 import numpy as np
 import pytest
 
 import data
-from lab import download, files
 
 HW1 = Path(files.__file__).parent.parent
 IMAGES = np.random.default_rng(1).integers(0, 256, (20, 28, 28), np.uint8)

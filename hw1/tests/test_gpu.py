@@ -6,7 +6,6 @@ import torch
 import data
 import measures
 import train
-from optimizers import OPTIMIZERS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 SETTING = train.SETTING | {"dataset": "digits", "epochs": 3, "batch_size": 100, "log_every": 1}
@@ -20,7 +19,7 @@ def full_precision(monkeypatch):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
 def test_losses_are_the_cpus(model, optimizer, tmp_path):
     history = {}
     for device in ("cpu", "cuda"):
@@ -57,7 +56,7 @@ def test_no_waiting_inside_an_epoch(model):
     """From the first batch's forward pass to the last batch's step, a wait raises an error."""
     x, y, *_ = data.load("digits", device="cuda")
     net = train.network(SETTING | {"model": model}, device="cuda")
-    optimizer = OPTIMIZERS["adam"](net.parameters(), lr=1e-3, fused=True)
+    optimizer = train.OPTIMIZERS["adam"](net.parameters(), lr=1e-3, fused=True)
     batches, steps = -(-len(y) // SETTING["batch_size"]), []
 
     def before(*_):

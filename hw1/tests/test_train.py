@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from torch import nn
 import data
 import models
 import train
-from optimizers import OPTIMIZERS, orthogonalize
 
 BASE = train.SETTING | {
     "dataset": "digits",
@@ -37,7 +37,7 @@ def test_count_params_by_hand():
 
 
 def test_networks_start_from_he_and_from_their_seed_alone():
-    first, again = (models.build("mlp-784-400-10", 1, generator=seeded(0)) for _ in range(2))
+    first, again = (models.build("mlp-784-400-10", generator=seeded(0)) for _ in range(2))
     assert torch.equal(first[1].weight, again[1].weight)
     assert first[1].weight.std().item() == pytest.approx(math.sqrt(2 / 784), rel=0.01)
     assert first[1].bias.abs().max() == 0
@@ -95,37 +95,6 @@ def test_one_epoch_equals_a_loop_written_out(tensors):
         assert torch.allclose(p, q, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(20, 50), (50, 20), (30, 30)])
-def test_orthogonalize_keeps_the_singular_vectors_and_evens_out_the_values(shape):
-    matrix = torch.randn(shape, generator=seeded(0), dtype=torch.float64)
-    u, values, v = torch.linalg.svd(matrix, full_matrices=False)
-    inner = u.T @ orthogonalize(matrix) @ v.T
-    assert torch.allclose(inner, inner.diag().diag(), atol=1e-9)
-    large = inner.diag()[values > 0.1 * values[0]]  # the smallest ones are only lifted
-    assert len(large) > 15 and large.min() > 0.65 and large.max() < 1.25
-
-
-def test_muon_takes_the_steps_of_pytorchs_muon_and_adamw():
-    """PyTorch's Muon works in bfloat16, so that its steps are right to about one in a hundred."""
-    model = models.mlp([20, 30, 10], generator=seeded(0))
-    reference = copy.deepcopy(model)
-    ours = OPTIMIZERS["muon"](model.parameters(), lr=1e-2, weight_decay=0.1, fused=True)
-    split = [[p for p in reference.parameters() if p.ndim == n] for n in (1, 2)]
-    theirs = [
-        torch.optim.AdamW(split[0], lr=1e-2, weight_decay=0.1),
-        torch.optim.Muon(split[1], lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-    ]
-    start = [p.detach().clone() for p in model.parameters()]
-    for seed in range(3):
-        for p, q in zip(model.parameters(), reference.parameters(), strict=True):
-            p.grad = torch.randn(p.shape, generator=seeded(seed))
-            q.grad = p.grad.clone()
-        for optimizer in (ours, *theirs):
-            optimizer.step()
-    for p, q, old in zip(model.parameters(), reference.parameters(), start, strict=True):
-        assert (p - q).norm() < 0.02 * (q - old).norm()
-
-
 def test_linear_keeps_the_rate_for_half_of_the_epochs_and_then_goes_to_nearly_zero(tensors):
     setting = BASE | {"schedule": "linear", "epochs": 8}
     model = train.network(setting)
@@ -138,7 +107,7 @@ def test_linear_keeps_the_rate_for_half_of_the_epochs_and_then_goes_to_nearly_ze
     assert rates == pytest.approx(wanted)
 
 
-def test_history_is_measured_at_rest_and_never_on_running_averages(tensors, tmp_path):
+def test_history_is_measured_in_evaluation_mode_and_never_on_running_averages(tensors, tmp_path):
     setting = BASE | {"log_every": 2, "dropout": 0.3}
     state = train.train(setting, tensors, tmp_path / "state")
     model = train.network(setting, state["stops"]["epochs"]["weights"])
@@ -176,7 +145,7 @@ def test_a_target_out_of_reach_and_a_diverged_loss_leave_nan_not_numbers(tensors
 
 @pytest.mark.parametrize(
     "change",
-    [{"optimizer": "adam"}, {"optimizer": "momentum", "dropout": 0.2}, {"optimizer": "muon"}],
+    [{"optimizer": "adam"}, {"optimizer": "momentum", "dropout": 0.2}],
 )
 def test_a_run_cut_in_the_middle_ends_in_the_same_bits(tensors, tmp_path, monkeypatch, change):
     setting = BASE | change | {"log_every": 1}
@@ -229,3 +198,58 @@ def test_a_crafted_checkpoint_with_a_right_checksum_is_refused_with_one_warning(
         (tmp_path / "state").write_bytes(hashlib.sha256(content).digest() + content)
         assert train.restore(tmp_path / "state") is None
         assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"optimizer": "SGD"},
+            "optimizer='SGD' is unknown: choose from adam, adamw, sgd, momentum",
+        ),
+        ({"schedule": "cosine"}, "schedule='cosine' is unknown"),
+        ({"colour": "red"}, "unknown setting 'colour'"),
+        ({"model": "resnet-18"}, "unknown network 'resnet-18'"),
+        ({"model": "mlp-64"}, "unknown network 'mlp-64'"),
+        ({"model": "cnn-8-16"}, "unknown network 'cnn-8-16'"),
+        ({"model": "cnn-0"}, "unknown network 'cnn-0'"),
+        ({"model": "mlp-784-16-10"}, "model 'mlp-784-16-10' cannot be used"),
+        ({"model": "mlp-64-16-3"}, "3 outputs, but digits has 10 classes"),
+        ({"dropout": 1.5}, "cannot be used: dropout"),
+        ({"label_corruption": -0.1}, "label_corruption must be in"),
+        ({"batch_size": 0}, "batch_size must be positive"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_with_one_sentence(change, message):
+    train.check(BASE)
+    with pytest.raises(train.SettingError, match=re.escape(message)) as error:
+        train.check(BASE | change)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["mlp-64-16-16-10", "cnn-4"])
+def test_dropout_is_in_the_network_where_the_setting_asks_for_it(name, tensors):
+    model = train.network(BASE | {"model": name, "dropout": 0.5}).train()
+    x = tensors[0][:50]
+    torch.manual_seed(0)
+    assert not torch.equal(model(x), model(x))
+    plain = train.network(BASE | {"model": name}).train()
+    assert torch.equal(plain(x), plain(x))
+    assert list(model.state_dict()) == list(plain.state_dict())  # the two can be interpolated
+
+
+def test_a_finished_run_holds_its_setting_and_leaves_no_checkpoint(tensors, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    parts = []
+    state = train.train(BASE, tensors, tmp_path / "run.state", parts.append)
+    assert state["setting"] == BASE and parts == [0.25, 0.5, 0.75]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.state"]
+
+
+def test_the_fingerprint_follows_the_bits_of_training(monkeypatch):
+    before = train.fingerprint()
+    assert before == train.fingerprint()
+    cross_entropy = train.F.cross_entropy
+    nearly = lambda *a, **k: cross_entropy(*a, **k) * (1 + 1e-6)
+    monkeypatch.setattr(train.F, "cross_entropy", nearly)
+    assert train.fingerprint() != before

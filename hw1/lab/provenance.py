@@ -1,0 +1,145 @@
+"""Where a number comes from: the code, the machine and the instructions that computed it."""
+
+import ast
+import hashlib
+import math
+import os
+import platform
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+
+from lab import HW1
+
+import torch
+
+PINNED = {  # the vector instructions that every x86-64 machine of the last ten years has
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "AVX2",
+}
+
+SHARED = ("data", "models", "train", "measures", "symmetries")
+
+
+def pin_instructions():
+    """Compute with AVX2 on x86-64, so that other machines can give the same bytes.
+
+    This must come before PyTorch's first operation. A variable that the user has set is kept.
+    """
+    if platform.machine() in ("x86_64", "AMD64"):
+        for name, value in PINNED.items():
+            os.environ.setdefault(name, value)
+
+
+def capability():
+    """Return the vector instructions that PyTorch uses on this machine's processor, e.g. AVX2."""
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def processor():
+    """Return the processor's name, family, model, widest vector instructions and cores."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+        about = {key.strip(): value.strip() for key, _, value in (l.partition(":") for l in lines)}
+        name = f"{about['model name']}, family {about['cpu family']}, model {about['model']}"
+        flags = about["flags"].split()
+        name += f", {next((f for f in ('avx512f', 'avx2', 'avx') if f in flags), 'no AVX')}"
+    except (OSError, KeyError):  # not Linux, or not x86-64
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def core_gflops():
+    """Return how many 1e9 operations a second one core does in a float32 matrix product.
+
+    The name of a processor says too little about its speed to compare the seconds of two machines.
+    """
+    square, best = torch.ones(512, 512), math.inf
+    for _ in range(20):
+        started = time.perf_counter()
+        square @ square
+        best = min(best, time.perf_counter() - started)
+    return round(2 * 512**3 / best / 1e9)
+
+
+def git_commit():
+    """Return the commit of the checkout, "with changes" if a Python file was edited since."""
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    return f"{commit} with changes" if _git("status", "--porcelain", "--", "*.py") else commit
+
+
+def _git(*words):
+    try:
+        run = subprocess.run(["git", *words], cwd=HW1, capture_output=True, text=True, check=False)
+    except OSError:  # there is no git on this machine
+        return ""
+    return run.stdout.strip()
+
+
+def code_digest(*functions):
+    """Return a digest of the functions and of all of this project's code that they use.
+
+    It follows names from file to file. Comments, docstrings and line breaks do not count, and
+    neither does code that the functions never reach.
+    """
+    todo = [(Path(f.__code__.co_filename), f.__name__) for f in functions]
+    found = {}
+    while todo:
+        path, name = todo.pop()
+        definitions, imports = _module(path)
+        if name in imports:
+            todo.append(imports[name])
+        elif name in definitions and (path, name) not in found:
+            node = definitions[name]
+            found[path, name] = ast.dump(node)
+            for part in ast.walk(node):
+                if isinstance(part, ast.Name):
+                    todo.append((path, part.id))
+                elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+                    module, inner = imports.get(part.value.id, (None, ""))
+                    if module and inner is None:
+                        todo.append((module, part.attr))
+    ordered = sorted((path.name, name, text) for (path, name), text in found.items())
+    return hashlib.sha256(repr(ordered).encode()).hexdigest()
+
+
+@cache
+def modules_digest():
+    """Return a digest of the modules that the experiments share, as they are when first asked."""
+    paths = [HW1 / f"{name}.py" for name in SHARED] + sorted(HW1.glob("lab/*.py"))
+    texts = [path.read_bytes() for path in paths]
+    return hashlib.sha256(repr(texts).encode()).hexdigest()
+
+
+@cache
+def _module(path):
+    """Return a file's top-level definitions, {name: syntax tree}, and what it imports from hw1/.
+
+    The latter is {name: (file, name there)}, where the name there is None for a whole module.
+    """
+    definitions, imports = {}, {}
+    if not path.exists() or path == HW1 / "lab" / "files.py":  # the data have a digest of their own
+        return definitions, imports
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                source = [*(getattr(node, "module", None) or "").split("."), alias.name]
+                parts = [part for part in source if part]
+                name = alias.asname or alias.name
+                if (file := HW1.joinpath(*parts).with_suffix(".py")).exists():
+                    imports[name] = file, None
+                elif (file := HW1.joinpath(*parts[:-1]).with_suffix(".py")).exists():
+                    imports[name] = file, parts[-1]
+            continue
+        for part in ast.walk(node):
+            if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant):
+                part.value.value = ""  # a docstring
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            definitions[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                    definitions[part.id] = node
+    return definitions, imports
