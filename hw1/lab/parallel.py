@@ -64,6 +64,7 @@ def workers(jobs, dask=None):
     jobs: how many calls go on at a time on this machine. dask: the address of a scheduler, or None.
     Raises OSError if there is no scheduler, or if its workers would not compute the same.
     """
+    pin_instructions()
     if dask:
         return _Cluster(dask)
     return _Processes(jobs) if jobs > 1 else nullcontext()
@@ -250,7 +251,7 @@ def compute_if_alike(content, wanted):
     for name, value in wanted.items():
         if found[name] != value:
             return None, (
-                f"the Dask worker on {socket.gethostname()} has another {name} in {HW1}"
+                f"the Dask worker on {socket.gethostname()} has another {name}"
                 f" ({found[name][:12]} instead of {value[:12]}): make them the same"
             )
     lab.identity = wanted

@@ -3,14 +3,15 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 from lab import parallel
 
+import kill
 import pytest
 
 distributed = pytest.importorskip(
@@ -79,7 +80,7 @@ def test_same_bytes_though_a_worker_is_killed(tmp_path):
     assert (spread / log).read_bytes() == (alone / log).read_bytes()
 
 
-def fatal_if_two(number):
+def fatal_if_two(report, number):
     if number == 2:
         os._exit(1)
     return number * number
@@ -92,31 +93,85 @@ def test_a_call_that_kills_its_worker_is_named_and_the_others_go_on(tmp_path, mo
     with cluster(tmp_path, 4, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as (address, _):
         with distributed.Client(address) as client:
             client.wait_for_workers(4, timeout=60)
-        args = SimpleNamespace(dask=address, jobs=1, script="test")
         calls = {number: (number,) for number in range(4)}
-        found = list(parallel.side_by_side(args, "poison", fatal_if_two, calls))
-    assert (2, None, parallel.KILLED) in found
-    assert {key: value for key, value, _ in found} == {0: 0, 1: 1, 2: None, 3: 9}
+        with parallel.workers(1, address) as found:
+            ends = list(parallel.side_by_side(found, "poison", fatal_if_two, calls))
+    assert (2, None, parallel.KILLED) in ends
+    assert {key: value for key, value, _ in ends} == {0: 0, 1: 1, 2: None, 3: 9}
 
 
 def test_no_scheduler_is_one_sentence(tmp_path):
-    with started(tmp_path, "--dask", "127.0.0.1:1") as script:
-        error = script.communicate()[1].splitlines()[-1]
-    assert script.returncode == 2 and error.startswith("random_labels: error: no Dask scheduler")
+    for address in ("127.0.0.1:1", "garbage"):
+        with started(tmp_path, "--dask", address) as script:
+            error = script.communicate()[1].splitlines()[-1]
+        assert script.returncode == 2
+        assert error.startswith("random_labels: error: no Dask scheduler")
+
+
+MEASURE = """
+import sys
+from lab import parallel
+import train
+
+def loss(report):
+    return train.seed_for(0, "x")
+
+if __name__ == "__main__":
+    with parallel.workers(1, sys.argv[1]) as found:
+        print(*parallel.side_by_side(found, "one", loss, {0: ()}))
+"""
+
+
+def test_a_worker_that_stays_up_computes_with_the_code_of_today(tmp_path):
+    """It went on with the modules that it had imported, and the results were kept as the new
+    code's."""
+    hw1 = kill.copy_of_hw1(tmp_path / "hw1")
+    (hw1 / "probe.py").write_text(MEASURE)
+    command = [sys.executable, hw1 / "probe.py"]
+    with cluster(tmp_path, 1) as (address, [worker]):
+        with distributed.Client(address) as client:
+            client.wait_for_workers(1, timeout=60)
+        found = []
+        for answer in ("1", "22", "333"):
+            with (hw1 / "train.py").open("a") as file:
+                file.write(f"\n\ndef seed_for(seed, purpose):\n    return {answer}\n")
+            options = {"capture_output": True, "text": True}
+            found.append(subprocess.run([*command, address], check=True, **options).stdout)
+        assert worker.poll() is None
+    assert found == ["(0, 1, None)\n", "(0, 22, None)\n", "(0, 333, None)\n"]
+
+
+def test_workers_that_would_compute_otherwise_are_refused(monkeypatch):
+    """Other code, another PyTorch, other instructions: one sentence that names the worker."""
+    wanted = parallel._identity()
+    for name in wanted:
+        value, error = parallel.compute_if_alike(b"", wanted | {name: "something else"})
+        assert value is None and name in error and socket.gethostname() in error
+    compute = parallel._portable(None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delattr("lab.identity", raising=False)
+    modules = dict(sys.modules)
+    try:
+        value, error = compute()
+    finally:
+        sys.modules.update(modules)
+    assert value is None and "torch" in error and socket.gethostname() in error
 
 
 def test_workers_of_several_threads_are_refused(monkeypatch):
-    class Client(contextlib.nullcontext):
+    class Client:
         def __init__(self, address, timeout):
-            super().__init__(self)
+            self.closed = False
+
+        def run(self, function):
+            return {"one": (None, None)}
 
         def nthreads(self):
             return {"one": 1, "two": 2}
 
+        def close(self):
+            self.closed = True
+
     monkeypatch.setattr("dask.distributed.Client", Client)
-    monkeypatch.setattr(parallel, "_dask_backend", lambda client: "threading")
-    with (
-        pytest.raises(OSError, match="--nthreads 1"),
-        parallel._backend(SimpleNamespace(dask="there"), 1),
-    ):
-        pass
+    with pytest.raises(OSError, match="--nthreads 1"):
+        parallel.workers(1, "there")
