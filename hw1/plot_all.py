@@ -1,17 +1,17 @@
-"""CSV in, figures out: every figure of the report and two tables, from DIR/logs/*.csv alone.
+"""Draw every figure of the report, and two tables, from DIR/logs/*.csv alone.
 
-    python hw1/plot_all.py [--out DIR] [--dataset NAME]
+    python hw1/plot_all.py [--out DIR] [--dataset NAME] [--only SCRIPT ...]
 
 writes DIR/figures/*.png and *.pdf, and for each data set barriers_NAME.csv (Frankle et al. 2020,
-arXiv 1912.05671) and predictors_NAME.csv (Jiang et al. 2020, 1912.02178). The same CSV gives the
-same bytes. Ten seconds a data set.
+arXiv 1912.05671) and predictors_NAME.csv (Jiang et al. 2020, 1912.02178). It draws what there are
+logs for. The same logs give the same bytes. About ten seconds for each data set.
 """
 
 import argparse
 import itertools
-import json
-import sys
 from pathlib import Path
+
+import numpy as np
 
 from lab.figure import (
     BLACK,
@@ -22,147 +22,124 @@ from lab.figure import (
     PATHS,
     SPLITS,
     STOPS,
-    STYLE,
     WIDTH,
+    Figure,
     curve,
     dot_rows,
-    finish,
     label,
+    legend,
+    look,
+    matplotlib,
     panels,
-    write,
+    save,
+    subplots,
 )
+from lab.stats import MEASURES, SHARPNESS, barriers, correlations, last_epoch
+from lab.tables import LOGS, datasets, described, folder, read, remarks, stem, write_table
 
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.ticker import NullFormatter
-
-SHARPNESS = ["hessian_norm", "sharpness", "sharpness_ball", "sharpness_box"]
-CURVATURE = ["parameter_gradient_norm", *SHARPNESS]
-MEASURES = ["train_loss", "input_gradient_norm_test", "jacobian_norm_test"]  # of both logs
-DATASETS = ("mnist", "cifar10", "digits")
-LOGS = dict.fromkeys(("random_labels", "param_sweep", "interpolation", "sensitivity", "sharpness"))
-LOGS |= {"interpolation_shared": "interpolation", "reparametrization": "sharpness"}  # made by
+# Each function takes {log: table}, {log: its .json} and returns a figure and {name: rows of a table}.
 
 
-def read(path):
-    """A tidy CSV as a structured array: a field a column, an element a row."""
-    lines = path.read_text().splitlines()
-    if len(lines) < 2:
-        raise ValueError("it has no rows")
-    return np.genfromtxt(lines, delimiter=",", names=True, dtype=None, encoding=None, ndmin=1)
-
-
-def last_epoch(t):
-    """The last row of every run: the end of training, never its best epoch."""
-    names = [c for c in ("train_size", "label_corruption", "width", "seed") if c in t.dtype.names]
-    last = {tuple(t[names][i]): i for i in np.argsort(t["epoch"], kind="stable")}
-    return t[sorted(last.values())]
-
-
-def write_table(path, rows):
-    """Rows of dicts as CSV."""
-    lines = [",".join(map(str, row)) for row in [rows[0], *(row.values() for row in rows)]]
-    write(path, lambda part: part.write_text("\n".join(lines) + "\n"))
-
-
-def random_labels(logs, out, dataset):
-    """Zhang et al. 2017, fig. 1: loss and accuracy by epoch; final accuracy by label corruption."""
+def random_labels(logs, about):
+    """Loss and accuracy by epoch, final accuracy by label corruption (Zhang et al. 2017, fig. 1)."""
     t, keys = logs["random_labels"], []
     levels = np.unique(t["label_corruption"])
-    fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.3))
-    for level, color in zip(levels, plt.cm.viridis(np.linspace(0, 0.85, len(levels))), strict=True):
+    fig, axes = subplots(1, 3, height=2.3)
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(levels)))
+    for level, color in zip(levels, colors, strict=True):
         rows = t[t["label_corruption"] == level]
         panels(axes[:2], rows, "epoch", ["loss", "acc"], [color] * 2, marks=False, log=["loss"])
         keys.append((f"{level:.0%}" + " shuffled" * (not keys), color, {}))
     panels(axes[2:], last_epoch(t), "label_corruption", ["acc"], [BLACK] * 2)
     axes[2].set_ylabel("accuracy at the last epoch")
-    finish(fig, out / f"random_labels_{dataset}", keys, [BLACK] * 2)
+    return legend(fig, keys, [BLACK] * 2), {}
 
 
-def param_sweep(logs, out, dataset):
-    """Belkin et al. 2019, fig. 3: loss and accuracy at the last epoch by number of parameters."""
+def param_sweep(logs, about):
+    """Loss and accuracy at the last epoch by number of parameters (Belkin et al. 2019, fig. 3)."""
     t, keys = last_epoch(logs["param_sweep"]), {}
-    regimes = np.unique(t[["label_corruption", "train_size"]])
+    titles = np.array([regime(row) for row in t])
+    order = np.lexsort((t["train_size"], t["label_corruption"]))
+    regimes = list(dict.fromkeys(titles[order]))
     n = len(regimes)
-    fig, axes = plt.subplots(n, 2, figsize=(WIDTH, 0.3 + 2 * n), squeeze=False)
-    for row, regime in zip(axes, regimes, strict=True):
-        rows = t[t[["label_corruption", "train_size"]] == regime]
+    fig, axes = subplots(n, 2, height=0.3 + 2 * n, squeeze=False)
+    for row, title in zip(axes, regimes, strict=True):
+        rows = t[titles == title]
         panels(row, rows, "n_params", ["loss", "acc"], (BLUE, ORANGE))
-        row[0].set_title("{1:,} examples, {0:.0%} of labels shuffled".format(*regime))
+        row[0].set_title(title)
         sizes, accuracy = rows["n_params"], rows["train_acc"]
         fits = [n for n in sizes if accuracy[sizes == n].mean() >= 0.999]
         for ax in row:
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter("{x:,.0f}")
-            if regime["label_corruption"] > 0 and fits:
+            if rows["label_corruption"][0] > 0 and fits:
                 ax.axvline(min(fits), color=GREY, lw=0.9, zorder=0.5)
                 keys["fits"] = (r"interpolation threshold, train accuracy $\geq$ 0.999", GREY, {})
-    finish(fig, out / f"param_sweep_{dataset}", keys.values(), (BLUE, ORANGE))
+    return legend(fig, keys.values(), (BLUE, ORANGE)), {}
 
 
-def barrier(alpha, loss):
-    """max over 0 <= alpha <= 1 of L(alpha) - ((1 - alpha) L(0) + alpha L(1)); Frankle 2020."""
-    inside = [i for i in np.argsort(alpha) if -1e-6 < alpha[i] < 1 + 1e-6]
-    if not np.allclose(alpha[inside[:1] + inside[-1:]], (0, 1), atol=1e-6):
-        raise ValueError("a path lacks alpha = 0 or alpha = 1, so its barrier is unknown")
-    alpha, loss = alpha[inside], loss[inside]
-    return np.max(loss - (1 - alpha) * loss[0] - alpha * loss[-1])
+def regime(row):
+    """Return how many examples and labels a run was trained on; an empty train_size means all."""
+    size, shuffled = str(row["train_size"]), row["label_corruption"]
+    known = size not in ("nan", "None", "") and float(size) > 0
+    examples = f"{float(size):,.0f} training examples" if known else "all training examples"
+    return examples + (f", {shuffled:.0%} of labels shuffled" if shuffled else ", true labels")
 
 
-def interpolation(logs, out, dataset):
-    """Goodfellow et al. 2015, fig. 1: loss and accuracy between two models; barriers."""
+def interpolation(logs, about):
+    """Loss and accuracy between two models, and barriers (Goodfellow et al. 2015, fig. 1)."""
     logs = {name.partition("_")[2] or "different": t for name, t in logs.items()}
-    t, table = next(iter(logs.values())), []
-    shown = {path: about for path, about in PATHS.items() if path[0] in logs}
+    t, table = next(iter(logs.values())), barriers(logs)
+    shown = {path: words for path, words in PATHS.items() if path[0] in logs}
     names, pairs = [name for name, _ in shown.values()], np.unique(t["pair"])
     marks = {split: (split, BLACK, style["marker"]) for split, style in SPLITS.items()}
-    fig, axes = plt.subplots(len(pairs), 3, figsize=(WIDTH, 0.3 + 2 * len(pairs)), squeeze=False)
+    fig, axes = subplots(len(pairs), 3, height=0.3 + 2 * len(pairs), squeeze=False)
     for row, pair in zip(axes, pairs, strict=True):
         points = {}
         for (start, alignment), (name, color) in shown.items():
             rows = logs[start][logs[start]["pair"] == pair]
             rows = rows[rows["alignment"] == alignment]
             panels(row[:2], rows, "alpha", ["loss", "acc"], [color] * 2, marks=False, log=["loss"])
-            seeds = np.unique(rows["seed"])
-            runs = [rows[rows["seed"] == seed] for seed in seeds]
-            about = {"pair": pair, "initialisation": start, "alignment": alignment}
-            found = [about | {"seed": seed} for seed in seeds]
+            path = {"pair": pair, "initialisation": start, "alignment": alignment}
+            found = [r for r in table if path.items() <= r.items()]
             for split in SPLITS:
-                b = [barrier(run["alpha"], run[f"{split}_loss"]) for run in runs]
+                b = [r[f"{split}_barrier"] for r in found]
                 points[split, name] = b, np.mean(b), split == "test"
-                found = [f | {f"{split}_barrier": v} for f, v in zip(found, b, strict=True)]
-            table += found
         dot_rows(row[2], names, marks, points)
+        row[2].axvline(0, color=GREY, lw=0.7, zorder=0.5)
         row[2].set_xlabel("loss barrier (nats)")
         ends = t[t["pair"] == pair][0]
         for ax, (alpha, side) in itertools.product(row[:2], enumerate(("right", "left"))):
-            name = f"{label(pair) * (alpha == 0)} {ends[f'setting_{alpha + 1}']:g} "
+            setting = ends[f"setting_{alpha + 1}"]  # a number, or a word such as "adam"
+            words = setting if isinstance(setting, str) else f"{setting:g}"
             ax.axvline(alpha, color=GREY, lw=0.7, zorder=0.5)
-            ax.text(alpha, 1.04, name, transform=ax.get_xaxis_transform(), ha=side, size=8)
-    write_table(out / f"barriers_{dataset}.csv", table)
+            words = f"{label(pair) * (alpha == 0)} {words} "
+            ax.text(alpha, 1.04, words, transform=ax.get_xaxis_transform(), ha=side, size=8)
     keys = [(name, color, {}) for name, color in shown.values()]
-    finish(fig, out / f"interpolation_{dataset}", keys, [BLACK] * 2)
+    return legend(fig, keys, [BLACK] * 2), {"barriers": table}
 
 
-def sensitivity(logs, out, dataset):
-    """Novak et al. 2018 and the course: loss, accuracy, input norms by batch size, both stops."""
+def sensitivity(logs, about):
+    """Loss, accuracy and input norms by batch size, both stops (Novak et al. 2018; the course)."""
     t, metrics = logs["sensitivity"], ["loss", "acc", "input_gradient_norm", "jacobian_norm"]
-    fig, axes = plt.subplots(2, 4, figsize=(WIDTH, 3.4), sharex=True, sharey="col")
+    fig, axes = subplots(2, 4, height=3.6, sharex=True, sharey="col")
+    sizes = np.unique(t["batch_size"])
     for row, (stop, (title, *_)) in zip(axes, STOPS.items(), strict=True):
         rows, log = t[t["stop"] == stop], [m for m in metrics if m != "acc"]
         panels(row, rows, "batch_size", metrics, (BLUE, ORANGE), log=log)
         row[0].set_title(title)
         row[0].set_xscale("log", base=2)
-        row[0].set_xticks(np.unique(t["batch_size"])[::3])
+        if len(sizes) > 1:  # two or three labelled ticks
+            row[0].set_xticks(sizes[:: -(-len(sizes) // 3)])
         row[0].xaxis.set_major_formatter("{x:g}")
-    finish(fig, out / f"sensitivity_{dataset}", [], (BLUE, ORANGE))
+    return legend(fig, [], (BLUE, ORANGE)), {}
 
 
-def sharpness(logs, out, dataset):
-    """Keskar et al. 2017 and the course: sharpness and test loss by approach, both stops."""
+def sharpness(logs, about):
+    """Sharpness and test loss by approach, at both stops (Keskar et al. 2017; the course)."""
     t = logs["sharpness"]
     names, loose = list(dict.fromkeys(t["approach"])), t["residual"] > 1e-3
-    fig, axes = plt.subplots(1, 5, figsize=(WIDTH, 0.8 + 0.19 * len(names)), sharey=True)
+    fig, axes = subplots(1, 5, height=0.8 + 0.19 * len(names), sharey=True)
     for ax, column in zip(axes, [*SHARPNESS, "test_loss"], strict=True):
         points = {}
         for stop, name in itertools.product(STOPS, names):
@@ -173,19 +150,24 @@ def sharpness(logs, out, dataset):
         dot_rows(ax, names, STOPS, points)
         if np.isfinite(ax.dataLim.minposx):  # whole decades: two labelled ticks at least
             low, high = np.log10([ax.dataLim.minposx, ax.dataLim.x1])
-            ax.set_xlim(10 ** np.floor(low), 10 ** np.ceil(high))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+            low = np.floor(low)
+            ax.set_xlim(10**low, 10 ** max(np.ceil(high), low + 1))
+        ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     key = ("eigenvalue not converged", BLACK, HOLLOW)
-    finish(fig, out / f"sharpness_{dataset}", [key] * any(loose), series=STOPS)
+    return legend(fig, [key] * any(loose), series=STOPS), {}
 
 
-def reparametrization(logs, out, dataset):
-    """Dinh et al. 2017: one function, rescaled; sharpness moves, loss and input norms do not."""
+def reparametrization(logs, about):
+    """One function, rescaled: what moves and what does not (Dinh et al. 2017)."""
     t, keys = logs["reparametrization"], []
-    fig, ax = plt.subplots(figsize=(WIDTH, 2.4))
-    shapes = {"hessian_norm": (ORANGE, "o", 7), "sharpness": (BLACK, ".", 4),
-              "train_loss": (BLUE, "s", 9), "input_gradient_norm_test": (GREY, "D", 5.5),
-              "jacobian_norm_test": (BLACK, "+", 5)}  # fmt: skip
+    fig, ax = subplots(1, 1, height=2.4)
+    shapes = {
+        "hessian_norm": (ORANGE, "o", 7),
+        "sharpness": (BLACK, ".", 4),
+        "train_loss": (BLUE, "s", 9),
+        "input_gradient_norm_test": (GREY, "D", 5.5),
+        "jacobian_norm_test": (BLACK, "+", 5),
+    }
     if set(t["seed"]) > set(t["seed"][t["scale"] == 1]):
         raise ValueError("a seed lacks scale 1")
     for column, (color, marker, size) in shapes.items():
@@ -195,56 +177,44 @@ def reparametrization(logs, out, dataset):
         keys.append((label(column), color, style))
     ax.set(xscale="log", yscale="log", ylabel="value relative to scale 1")
     ax.set_xlabel(r"scale $\alpha$ of the first layer, $1/\alpha$ of the next")
-    finish(fig, out / f"reparametrization_{dataset}", keys)
+    return legend(fig, keys), {}
 
 
-def tau_interval(x, y, cluster, draws=2000):
-    """Kendall's tau-b and its 95% bootstrap interval, (tau, low, high).
-
-    Settings are drawn whole, as their seeds are not independent; a copy never meets its twin."""
-    index = np.unique(cluster, return_inverse=True)[1]
-    n, other = max(len(set(cluster)), 1), index[:, None] != index
-    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), draws)
-    w = np.r_[np.ones((1, len(x))), counts[:, index]]  # (1 + draws, N): how often a row is drawn
-    sx, sy = np.sign(np.subtract.outer(x, x)), np.sign(np.subtract.outer(y, y))
-    pairs = [np.sum(w @ (s * other) * w + w @ (s * ~other), 1) for s in (sx * sy, sx**2, sy**2)]
-    tau = pairs[0] / np.sqrt(np.where(pairs[1] * pairs[2] > 0, pairs[1] * pairs[2], np.nan))
-    drawn = tau[1:][np.isfinite(tau[1:])]
-    return tau[0], *(np.quantile(drawn, (0.025, 0.975)) if drawn.size else (np.nan, np.nan))
-
-
-def predictors(logs, out, dataset):
-    """Jiang et al. 2020: Kendall's tau of every measure with the test loss and with the gap."""
-    table, key = [], ("diverged models left out", BLACK, HOLLOW)
-    names = {n: MEASURES + CURVATURE * (n == "sharpness") for n in logs}
-    sizes = [len(measures) + 1 for measures in names.values()]
+def predictors(logs, about):
+    """Kendall's tau of each measure with the test loss and with the gap (Jiang et al. 2020)."""
+    table, sizes = correlations(logs), [len(MEASURES[log]) + 1 for log in logs]
     grid = {"sharex": True, "sharey": "row", "squeeze": False, "height_ratios": sizes}
-    fig, axes = plt.subplots(len(logs), 2, figsize=(WIDTH, 0.6 + 0.22 * sum(sizes)), **grid)
-    for (log, t), (i, target) in itertools.product(logs.items(), enumerate(("test_loss", "gap"))):
-        ax, points = axes[list(logs).index(log), i], {}
-        goal = t["test_loss"] - (t["train_loss"] if target == "gap" else 0)
-        cluster = t["approach" if log == "sharpness" else "batch_size"]
-        for stop, measure in itertools.product(STOPS, names[log]):
-            ok = (t["stop"] == stop) & np.isfinite(t[measure] + goal)
-            tau, low, high = tau_interval(t[measure][ok], goal[ok], cluster[ok])
-            points[stop, measure] = (low, high), tau, ok.sum() < sum(t["stop"] == stop)
-            about = {"log": log, "stop": stop, "measure": measure, "target": target}
-            table.append(about | {"tau": tau, "low": low, "high": high, "models": ok.sum()})
-        dot_rows(ax, names[log], STOPS, points)
-        ax.axvline(0, color=GREY, lw=0.7, zorder=0.5)
-        ax.set(xlim=(-1.05, 1.05), title=f"{log}: {label(target)}")
-        axes[-1, i].set_xlabel(r"Kendall's $\tau$ and 95% interval")
-    write_table(out / f"predictors_{dataset}.csv", table)
+    fig, axes = subplots(len(logs), 2, height=0.6 + 0.22 * sum(sizes), **grid)
+    for row, log in zip(axes, logs, strict=True):
+        models = {stop: sum(logs[log]["stop"] == stop) for stop in STOPS}
+        for ax, target in zip(row, ("test_loss", "gap"), strict=True):
+            points = {
+                (r["stop"], r["measure"]): (
+                    (r["low"], r["high"]),
+                    r["tau"],
+                    r["models"] < models[r["stop"]],
+                )
+                for r in table
+                if (r["log"], r["target"]) == (log, target)
+            }
+            dot_rows(ax, MEASURES[log], STOPS, points)
+            ax.axvline(0, color=GREY, lw=0.7, zorder=0.5)
+            ax.set(xlim=(-1.05, 1.05), title=f"{log}: {label(target)}")
+    interval = any(np.isfinite(row["low"]) for row in table)
+    for ax in axes[-1]:
+        ax.set_xlabel(
+            r"Kendall's $\tau$" + (" and 95% interval" if interval else " (few settings)")
+        )
     lost = any(not np.isfinite(t["test_loss"]).all() for t in logs.values())
-    finish(fig, out / f"predictors_{dataset}", [key] * lost, series=STOPS)
+    key = ("diverged models left out", BLACK, HOLLOW)
+    return legend(fig, [key] * lost, series=STOPS), {"predictors": table}
 
 
-def benchmark(logs, out):
+def benchmark(logs, about):
     """Speed beside other code, with the targets; seconds and memory of an epoch as it grows."""
-    t = read(logs / "benchmark.csv")
-    summary = json.loads((logs / "benchmark.json").read_text())["summary"]
-    rows = [row for row in summary if "/" in row["kind"]]
-    fig = plt.figure(figsize=(WIDTH, 3.2))
+    t = logs["benchmark"]
+    rows = [row for row in about["benchmark"]["summary"] if "/" in row["kind"]]
+    fig = Figure(figsize=(WIDTH, 3.2))
     grid = fig.add_gridspec(2, 4, width_ratios=(1.6, 1, 1, 1))
     ax = fig.add_subplot(grid[:, 0], xscale="log", xlabel="speed, theirs = 1")
     for y, row in enumerate(rows):
@@ -268,47 +238,72 @@ def benchmark(logs, out):
         ("measured", BLUE, {"ls": "", "marker": "o"}),
         ("target", BLACK, {"ls": "", "marker": "|"}),
     ]
-    finish(fig, out / "benchmark", keys)
+    return legend(fig, keys), {}
 
 
-FIGURES = {random_labels: ["random_labels"], param_sweep: ["param_sweep"],
-           interpolation: ["interpolation", "interpolation_shared"], sensitivity: ["sensitivity"],
-           sharpness: ["sharpness"], reparametrization: ["reparametrization"],
-           predictors: ["sensitivity", "sharpness"]}  # fmt: skip
+FIGURES = {
+    random_labels: ["random_labels"],
+    param_sweep: ["param_sweep"],
+    interpolation: ["interpolation", "interpolation_shared"],
+    sensitivity: ["sensitivity"],
+    sharpness: ["sharpness"],
+    reparametrization: ["reparametrization"],
+    predictors: ["sensitivity", "sharpness"],
+    benchmark: ["benchmark"],
+}
+
+
+def draw(out, dataset, scripts=None):
+    """Draw the figures of a data set from OUT/logs into OUT/figures; return the paths written.
+
+    scripts: the names of the scripts whose figures are wanted (default: all that have a log).
+    Raises ValueError, a sentence that names the log, where a log cannot be drawn.
+    """
+    figures, written = out / "figures", []
+    for figure, needs in FIGURES.items():
+        paths = {log: out / "logs" / f"{stem(log, dataset)}.csv" for log in needs}
+        paths = {log: path for log, path in paths.items() if path.exists()}
+        if not paths or (scripts and not {LOGS[log] for log in paths} & set(scripts)):
+            continue
+        try:
+            about = {log: described(path) for log, path in paths.items()}
+            with look():
+                fig, tables = figure({log: read(path) for log, path in paths.items()}, about)
+                figures.mkdir(exist_ok=True)
+                path = figures / stem(figure.__name__, dataset)
+                written += save(fig, path, remarks(dataset, about.values()))
+        except (ValueError, LookupError, TypeError) as error:
+            files, reason = " and ".join(map(str, paths.values())), " ".join(str(error).split())
+            raise ValueError(f"{files} cannot be drawn: {reason}") from error
+        for name, rows in tables.items():
+            written.append(write_table(figures / f"{stem(name, dataset)}.csv", rows))
+    return written
 
 
 def main():
-    """Read what there is, name what is missing, draw; exit code 2 where nothing can be drawn."""
+    """Draw what there is and name it; exit code 2 and one sentence where nothing can be drawn."""
+    scripts = sorted(set(LOGS.values()))
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR")
-    parser.add_argument("--dataset", choices=DATASETS, help="default: every one that has a CSV")
+    add = parser.add_argument
+    add("--out", type=folder, default=Path(__file__).parent, metavar="DIR", help="(default: hw1)")
+    add("--dataset", metavar="NAME", help="(default: every data set that has a log)")
+    add("--only", nargs="+", metavar="SCRIPT", choices=scripts, help="(default: all scripts)")
     args = parser.parse_args()
-    logs, figures = args.out / "logs", args.out / "figures"
-    names = [args.dataset] if args.dataset else DATASETS
-    flags = f" --dataset {args.dataset}" if args.dataset else ""
-    flags += f" --out {args.out}" if args.out != parser.get_default("out") else ""
-    missing = [log for log in LOGS if not any((logs / f"{log}_{d}.csv").exists() for d in names)]
-    speed = (logs / "benchmark.csv").exists()
-    if len(missing) == len(LOGS) and not speed:
-        parser.exit(2, f"No CSV to draw in {logs}: `bash hw1/run_all.sh{flags}` makes them all.\n")
-    for log in missing:
-        path, script = logs / f"{log}_{args.dataset or '*'}.csv", LOGS[log] or log
-        print(f"{path} is missing: `python hw1/{script}.py{flags}` makes it.", file=sys.stderr)
-    figures.mkdir(exist_ok=True)
-    plt.rcParams.update(STYLE)
-    for dataset, (draw, needs) in itertools.product(names, FIGURES.items()):
-        paths = {log: path for log in needs if (path := logs / f"{log}_{dataset}.csv").exists()}
-        try:
-            if paths:
-                draw({log: read(path) for log, path in paths.items()}, figures, dataset)
-        except ValueError as error:
-            files, error = " and ".join(map(str, paths.values())), " ".join(str(error).split())
-            parser.exit(2, f"{files} cannot be drawn: {error}.\n")
     try:
-        if speed:
-            benchmark(logs, figures)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{logs}/benchmark.csv and .json cannot be drawn: {error}.\n")
+        names = [args.dataset] if args.dataset else datasets(args.out / "logs")
+        written = [path for name in names for path in draw(args.out, name, args.only)]
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"plot_all: error: {error}.\n")
+    if not written:
+        flags = f" --dataset {args.dataset}" if args.dataset else ""
+        flags += f" --out {args.out}" if args.out != parser.get_default("out") else ""
+        script = args.only and args.only[0].replace("benchmark", "bench/benchmark")
+        command = f"python hw1/{script}.py" if script else "bash hw1/run_all.sh"
+        nothing = f"there is no log to draw in {args.out / 'logs'}: `{command}{flags}` makes it"
+        parser.exit(2, f"plot_all: error: {nothing}.\n")
+    for path in written:
+        if path.suffix != ".pdf":
+            print(f"plot_all: wrote {path}" + " and .pdf" * (path.suffix == ".png"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from plot_all import last_epoch, tau_interval
+from lab.stats import last_epoch, tau_interval
 from words import claim, constants, spread, tau, text
 
 STOPS = ("epochs", "train_loss")

@@ -9,7 +9,7 @@ import re
 import subprocess
 
 import answers
-from plot_all import LOGS, read
+from lab.tables import LOGS, read
 from words import HW1, text
 
 WANTED = [("random_labels", "mnist"), ("param_sweep", "cifar10"), ("param_sweep", "mnist"),
@@ -29,7 +29,7 @@ def run_details(about):
         if log in ("interpolation_shared", "reparametrization"):
             continue  # written by the same command as the log before it
         minutes += a["core_seconds"] / 60
-        rows.append([LOGS[log] or log, dataset, text(a["core_seconds"], ",.0f"),
+        rows.append([LOGS[log], dataset, text(a["core_seconds"], ",.0f"),
                      text(a["seconds"], ",.0f"), str(a["jobs"]), str(a["core_gflops"])])  # fmt: skip
     commits = {a["git_commit"].split(" ")[0] for a in about.values()} - {""}
     d = {"core_minutes": text(minutes, ".0f"), "device": first["device"],
@@ -61,7 +61,7 @@ def collect(logs, figures):
         default = "cifar10" if log == "param_sweep" else "mnist"
         flag = f" --dataset {dataset}" * (dataset != default)
         if not (path.exists() and path.with_suffix(".json").exists()):
-            script = LOGS[log] or log
+            script = LOGS[log]
             raise MissingLogError(f"{path} or its .json is missing: "
                                   f"`python hw1/{script}.py{flag}` makes both.")  # fmt: skip
         t[log, dataset] = read(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plot_all import tau_interval
+from lab.stats import tau_interval
 
 HW1 = Path(__file__).resolve().parent.parent
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

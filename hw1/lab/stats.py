@@ -1,0 +1,92 @@
+"""The statistics that the figures and the report share."""
+
+import itertools
+
+import numpy as np
+
+STOPS = ("epochs", "train_loss")  # when a model was measured
+SHARPNESS = ["hessian_norm", "sharpness", "sharpness_ball", "sharpness_box"]
+MEASURES = {  # of each log, what might predict how well a model generalises
+    "sensitivity": ["train_loss", "input_gradient_norm_test", "jacobian_norm_test"],
+}
+MEASURES["sharpness"] = [*MEASURES["sensitivity"], "parameter_gradient_norm", *SHARPNESS]
+FEWEST = 5  # settings from which a bootstrap interval is drawn
+
+
+def last_epoch(t):
+    """Return the last row of each run: the end of training, never its best epoch."""
+    names = [c for c in ("train_size", "label_corruption", "width", "seed") if c in t.dtype.names]
+    last = {tuple(map(str, t[names][i])): i for i in np.argsort(t["epoch"], kind="stable")}
+    return t[sorted(last.values())]
+
+
+def barrier(alpha, loss):
+    """Return max over 0 <= alpha <= 1 of L(alpha) - ((1 - alpha) L(0) + alpha L(1)), in nats.
+
+    (Frankle et al. 2020, arXiv 1912.05671; against the straight line, as Entezari et al. 2022.)
+    """
+    inside = [i for i in np.argsort(alpha) if -1e-6 < alpha[i] < 1 + 1e-6]
+    if not np.allclose(alpha[inside[:1] + inside[-1:]], (0, 1), atol=1e-6):
+        raise ValueError("a path lacks alpha = 0 or alpha = 1, so its barrier is unknown")
+    alpha, loss = alpha[inside], loss[inside]
+    return np.max(loss - (1 - alpha) * loss[0] - alpha * loss[-1])
+
+
+def barriers(logs):
+    """Return a row for each pair, kind of initialisation, alignment and seed: both barriers.
+
+    logs: {"different": table, "shared": table}, or one of the two.
+    """
+    rows = []
+    pairs = np.unique(next(iter(logs.values()))["pair"])
+    kinds = itertools.product(pairs, ("shared", "different"), ("weight_matching", "none"))
+    for pair, start, alignment in kinds:
+        if start not in logs:
+            continue
+        t = logs[start][(logs[start]["pair"] == pair) & (logs[start]["alignment"] == alignment)]
+        for seed in np.unique(t["seed"]):
+            run = t[t["seed"] == seed]
+            row = {"pair": pair, "initialisation": start, "alignment": alignment, "seed": seed}
+            for split in ("train", "test"):
+                row[f"{split}_barrier"] = barrier(run["alpha"], run[f"{split}_loss"])
+            rows.append(row)
+    return rows
+
+
+def tau_interval(x, y, cluster, draws=2000):
+    """Return Kendall's tau-b of x and y and its 95% bootstrap interval: (tau, low, high).
+
+    cluster: the setting of each row. The bootstrap draws whole settings, because the seeds of one
+    setting are not independent; a row is never compared with another copy of its own setting. With
+    fewer than FEWEST settings there is no interval: low and high are nan.
+    """
+    index = np.unique(cluster, return_inverse=True)[1]
+    n, other = max(len(set(cluster)), 1), index[:, None] != index
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), draws)
+    w = np.r_[np.ones((1, len(x))), counts[:, index]]  # (1 + draws, N): how often a row is drawn
+    sx, sy = np.sign(np.subtract.outer(x, x)), np.sign(np.subtract.outer(y, y))
+    pairs = [np.sum(w @ (s * other) * w + w @ (s * ~other), 1) for s in (sx * sy, sx**2, sy**2)]
+    tau = pairs[0] / np.sqrt(np.where(pairs[1] * pairs[2] > 0, pairs[1] * pairs[2], np.nan))
+    drawn = tau[1:][np.isfinite(tau[1:])]
+    if n < FEWEST or not drawn.size:
+        return tau[0], np.nan, np.nan
+    return tau[0], *np.quantile(drawn, (0.025, 0.975))
+
+
+def correlations(logs):
+    """Return a row for each log, target, stop and measure: tau of the measure with the target.
+
+    logs: {"sensitivity": table, "sharpness": table}, or one of the two. Target: the test loss, or
+    the gap, test loss minus train loss (Jiang et al. 2020, arXiv 1912.02178). Models that diverged
+    are left out; the column models counts the others.
+    """
+    rows = []
+    for (log, t), target in itertools.product(logs.items(), ("test_loss", "gap")):
+        goal = t["test_loss"] - (t["train_loss"] if target == "gap" else 0)
+        cluster = t["approach" if log == "sharpness" else "batch_size"]
+        for stop, measure in itertools.product(STOPS, MEASURES[log]):
+            ok = (t["stop"] == stop) & np.isfinite(t[measure] + goal)
+            tau, low, high = tau_interval(t[measure][ok], goal[ok], cluster[ok])
+            row = {"log": log, "stop": stop, "measure": measure, "target": target}
+            rows.append(row | {"tau": tau, "low": low, "high": high, "models": ok.sum()})
+    return rows
