@@ -1,16 +1,16 @@
-"""Build the report, in English and in Traditional Chinese, from the logs and the figures.
+"""Build the report, in English and in Traditional Chinese, and the README's tables from the logs.
 
-    python hw1/report/build.py [--out DIR] [--logs DIR]
+    python hw1/report/build.py [--out DIR] [--logs DIR] [--readme FILE]
 
-reads hw1/logs and hw1/figures and writes Report.pdf and hw1/Report.pdf; with --out DIR it reads
-DIR/logs and DIR/figures and writes DIR/Report.pdf and DIR/Report-zh.pdf. No number stands in the
-text (en.typ, zh.typ): facts.py derives them all and ends the build with one sentence where the
-logs contradict what the text claims. The same logs give the same bytes. Two seconds.
+reads hw1/logs and hw1/figures, writes Report.pdf and hw1/Report.pdf, and rewrites the two tables in
+README.md. With --out DIR it reads DIR/logs and DIR/figures, writes DIR/Report.pdf and
+DIR/Report-zh.pdf, and rewrites a README only if --readme names it. The text (en.typ, zh.typ) holds
+no number: facts.py derives all of them, and stops the build with one sentence where the logs
+contradict what the text claims. The same logs give the same bytes. Two seconds.
 """
 
 import argparse
 import json
-import os
 import re
 import shutil
 import sys
@@ -24,12 +24,15 @@ sys.path.insert(0, str(HERE.parent))
 import typst
 
 import facts
+import readme
+from lab.tables import folder, write
 
 FONTS = "pylopdf_fonts_zh_tw"  # Noto Serif TC and Noto Sans TC, SIL Open Font License
+LANGUAGES = ("en", "zh")
 
 
 def fonts():
-    """The folder of the Chinese fonts, which a package of requirements.txt brings."""
+    """Return the folder of the Chinese fonts, which a package of requirements.txt brings."""
     spec = find_spec(FONTS)
     if spec is None:
         package = FONTS.replace("_", "-")
@@ -37,44 +40,64 @@ def fonts():
     return list(spec.submodule_search_locations)
 
 
-def prepare(folder, logs, figures):
-    """Lay the sources, the figures and the numbers into one folder, and return the numbers."""
+def prepare(place, logs, figures):
+    """Put the sources, the figures and the numbers into one folder, and return the numbers."""
     numbers, tables = facts.collect(logs, figures)
     for source in HERE.glob("*.typ"):
-        shutil.copy(source, folder)
-    for name in re.findall(r'plot\("(\w+)"', (HERE / "en.typ").read_text(encoding="utf-8")):
-        if not (figures / f"{name}.pdf").exists():
-            raise facts.MissingLogError(
-                f"{figures / name}.pdf is missing: `python hw1/plot_all.py` makes it."
-            )
-        shutil.copy(figures / f"{name}.pdf", folder)
+        shutil.copy(source, place)
+    for language in LANGUAGES:
+        words = (HERE / f"{language}.typ").read_text(encoding="utf-8")
+        for name in re.findall(r'plot\("(\w+)"', words):
+            if not (figures / f"{name}.pdf").exists():
+                raise facts.MissingLogError(
+                    f"{figures / name}.pdf is missing: `python hw1/plot_all.py` makes it."
+                )
+            shutil.copy(figures / f"{name}.pdf", place)
+        for name in re.findall(r'#n\("([^"]+)"\)', words):
+            if name not in numbers:
+                raise facts.MissingLogError(
+                    f"The report speaks of {name}, of which {logs} says nothing:"
+                    " run that experiment with its default settings."
+                )
     text = json.dumps({"numbers": numbers, "tables": tables})
-    (folder / "facts.json").write_text(text, encoding="utf-8")
+    (place / "facts.json").write_text(text, encoding="utf-8")
     return numbers
 
 
+def build(logs, figures, pdfs, page):
+    """Write the documents, {language: path}, and the tables of `page`, a README or None."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        numbers = prepare(place, logs, figures)
+        compiler = typst.Compiler(root=name, font_paths=fonts(), ignore_system_fonts=True)
+        made = {
+            path: compiler.compile(place / f"{language}.typ", format="pdf")
+            for language, path in pdfs.items()
+        }
+    if page:
+        text = readme.rewrite(page.read_text(encoding="utf-8"), numbers, logs)
+        made[page] = text.encode("utf-8")
+    for path, content in made.items():
+        write(path, lambda part, content=content: part.write_bytes(content))
+        print(f"report: wrote {path}")
+
+
 def main(argv=None):
-    """Read the logs, check the claims, compile both documents; exit code 2 says what is amiss."""
+    """Read the logs, check the claims, write; exit code 2 and one sentence say what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: hw1 and its parent)")
-    parser.add_argument("--logs", type=Path, metavar="DIR", help="(default: logs/ under --out)")
+    add = parser.add_argument
+    add("--out", type=folder, metavar="DIR", help="(default: hw1 and the folder above it)")
+    add("--logs", type=folder, metavar="DIR", help="(default: logs/ under --out)")
+    add("--readme", type=folder, metavar="FILE", help="(default: README.md; none with --out)")
     args = parser.parse_args(argv)
-    home = args.out or HERE.parent
+    home, page = args.out or HERE.parent, args.readme
     pdfs = {"en": home / "Report.pdf", "zh": home / "Report-zh.pdf"}
     if args.out is None:
         pdfs = {"en": HERE.parent.parent / "Report.pdf", "zh": HERE.parent / "Report.pdf"}
+        page = page or HERE.parent.parent / "README.md"
     try:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            prepare(folder, args.logs or home / "logs", home / "figures")
-            compiler = typst.Compiler(root=name, font_paths=fonts(), ignore_system_fonts=True)
-            for language, path in pdfs.items():
-                pdf = compiler.compile(folder / f"{language}.typ", format="pdf")
-                part = path.with_name(f"{path.name}.part")
-                part.write_bytes(pdf)
-                os.replace(part, path)
-                print(f"report: wrote {path}")
-    except (ValueError, OSError, ImportError) as error:
+        build(args.logs or home / "logs", home / "figures", pdfs, page)
+    except (ValueError, OSError, ImportError, typst.TypstError) as error:
         parser.exit(2, f"report: error: {error}\n")
 
 

@@ -1,7 +1,6 @@
 """A quick run of every script: its columns, rows and finiteness; and that every flag matters."""
 
 import csv
-import importlib
 import json
 import math
 import os
@@ -201,21 +200,6 @@ def test_every_flag_in_the_readme_exists():
     command = [sys.executable, HW1 / "sharpness.py", "--help"]
     known = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert flags and all(flag in known for flag in flags), flags
-
-
-def test_every_number_of_the_readme_comes_from_the_logs(monkeypatch):
-    """Each mean [lowest, highest] and each parameter count stands in the numbers of the report."""
-    monkeypatch.syspath_prepend(HW1 / "report")
-    facts = importlib.import_module("facts").collect(HW1 / "logs", HW1 / "figures")[0]
-    known = {str(value).replace("\xa0", " ") for value in facts.values()}
-    lines = (HW1 / "../README.md").read_text().splitlines()
-    rows = [line for line in lines if line.startswith("|") and "hw1/figures/" in line]
-    number = r"−?\d[\d.,]*\d%?"
-    for found in re.findall(rf"{number} \[{number}, {number}\]", " ".join(rows)):
-        assert found in known, found
-    for count in re.findall(r"\b\d{1,3},\d{3}\b", re.sub(r"\S+ \[[^]]*\]", "", " ".join(rows))):
-        assert count in known, count
-    assert len(rows) >= 5
 
 
 def test_a_diverged_model_gives_a_row_of_nan_in_both_logs_of_sharpness():

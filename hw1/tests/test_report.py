@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import made_up
 import pytest
 import typst
 from fontTools.ttLib import TTFont
@@ -13,9 +14,10 @@ from fontTools.ttLib import TTFont
 from lab import stats
 
 HW1 = Path(__file__).resolve().parent.parent
-import answers
+import bonus
 import build
 import facts
+import readme
 import words
 
 LANGUAGES = ("en", "zh")
@@ -40,7 +42,7 @@ def remember_intervals():
         return found[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answers, "tau_interval", remembered)
+        patch.setattr(bonus, "tau_interval", remembered)
         patch.setattr(words, "tau_interval", remembered)
         yield
 
@@ -61,13 +63,16 @@ def run(tmp_path):
 
 
 def change(path, column, value, **where):
-    """Write value(old) into a column of the rows of a CSV in which these columns have these texts."""
+    """Write value(old) into a column of the rows of a CSV in which these columns have these texts.
+
+    A value that is no function is written as it is.
+    """
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     changed = [row for row in rows if all(row[k] == v for k, v in where.items())]
     assert changed, f"{path.name} has no row with {where}"
     for row in changed:
-        row[column] = value(float(row[column]))
+        row[column] = value(float(row[column])) if callable(value) else value
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -137,6 +142,106 @@ def test_a_changed_log_changes_the_text(run, prepared):
     for language in LANGUAGES:
         shown = dict(query(folder, language, "<number>"))
         assert shown["rl.1.test_loss"] == after["rl.1.test_loss"] != before["rl.1.test_loss"]
+
+
+OPTIMIZERS = {"adam": ("Adam", 0), "muon": ("Muon", 1)}  # how often its update is explained
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_only_muon_has_orthogonalised_updates(run, language, optimizer):
+    change(run / "logs" / "random_labels_mnist.csv", "optimizer", optimizer)
+    folder, (name, times) = run / "prepared", OPTIMIZERS[optimizer]
+    folder.mkdir()
+    assert build.prepare(folder, run / "logs", run / "figures")["rl.optimizer"] == name
+    mark = '#show regex("orthogonalised|正交化"): it => [#it#metadata(1)<explained>]'
+    (folder / "marked.typ").write_text(f'{mark}\n#include "{language}.typ"')
+    assert len(query(folder, "marked", "<explained>")) == times
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_pair_is_compared_at_what_both_models_share(run, language):
+    for log in ("interpolation", "interpolation_shared"):
+        path = run / "logs" / f"{log}_mnist.csv"
+        change(path, "setting_1", "32", pair="batch_size")
+        change(path, "setting_2", "2048", pair="batch_size")
+    folder = run / "prepared"
+    folder.mkdir()
+    build.prepare(folder, run / "logs", run / "figures")
+    names = ("path.batch_size.one", "path.batch_size.two", "path.batch_size.lr")
+    names += ("path.lr.one", "path.lr.two", "path.lr.batch_size")
+    shown = [tuple(pair) for pair in query(folder, language, "<number>")]
+    start = min(shown.index((name, value)) for name, value in shown if name in names)
+    said = dict(shown[start : start + 6])
+    assert said == dict(zip(names, ("32", "2048", "0.001", "0.001", "0.01", "1024"), strict=True))
+
+
+def test_the_readme_is_what_the_build_writes(prepared):
+    page = (HW1.parent / "README.md").read_text()
+    assert readme.rewrite(page, prepared[1], HW1 / "logs") == page
+
+
+def test_a_changed_log_changes_the_readme_between_the_marks_only(run, prepared):
+    page = run / "README.md"
+    shutil.copy(HW1.parent / "README.md", page)
+    change(run / "logs" / "param_sweep_cifar10.csv", "test_acc", lambda old: old + 0.01)
+    path = run / "logs" / "benchmark.json"
+    about = json.loads(path.read_text())
+    about["summary"][-1]["value"] = 5999.7
+    path.write_text(json.dumps(about))
+    before = page.read_text().splitlines()
+    build.main(["--out", str(run), "--readme", str(page)])
+    after = page.read_text().splitlines()
+    changed = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert len(changed) == 2 and "`param_sweep.py`" in changed[0] and "| 6,000 MB |" in changed[1]
+    low = words.text(float(prepared[1]["cnn.last.test_acc"].split("%")[0]) + 1, ".1f")
+    assert f"and {low}% [" in changed[0]
+
+
+def test_a_readme_without_marks_is_one_sentence(run, capsys):
+    page = run / "README.md"
+    page.write_text("Results\n<!-- end of results -->\n")
+    with pytest.raises(SystemExit) as ended:
+        build.main(["--out", str(run), "--readme", str(page)])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.count("\n") == 1 and readme.RESULTS[0] in error
+
+
+def test_a_tilde_is_the_home_folder(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run))
+    build.main(["--out=~"])
+    assert (run / "Report.pdf").exists()
+
+
+QUICK = {  # which rows a quick run of each log would leave
+    "random_labels": lambda row: int(row["epoch"]) <= 5,
+    "param_sweep": lambda row: row["width"] in ("4", "14", "64"),
+    "interpolation": lambda row: row["seed"] != "2" and float(row["alpha"]) in (-1, 0, 0.5, 1),
+    "sensitivity": lambda row: row["batch_size"] in ("32", "256"),
+    "sharpness": lambda row: row["approach"] in ("batch_size=16", "batch_size=2048"),
+    "reparametrization": lambda row: row["scale"] in ("1", "2"),
+}
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["marked", "not marked"])
+@pytest.mark.parametrize("log", QUICK)
+def test_a_quick_log_is_one_sentence(run, capsys, recwarn, log, marked):
+    path = run / "logs" / f"{log}_mnist.csv"
+    with path.open(newline="") as file:
+        kept = [row for row in csv.DictReader(file) if QUICK[log](row)]
+    made_up.write(run, log, "mnist", kept)
+    about = json.loads(path.with_suffix(".json").read_text()) | {"quick": marked}
+    path.with_suffix(".json").write_text(json.dumps(about))
+    message = fails(run, capsys)
+    assert not recwarn.list
+    if marked:
+        assert str(path) in message and f"`python hw1/{facts.LOGS[log]}.py" in message
+
+
+def test_a_setting_that_the_text_needs_is_named(run, capsys):
+    path = run / "logs" / "sharpness_mnist.csv"
+    change(path, "approach", "optimizer=sgd", approach="optimizer=momentum")
+    assert "sharp.optimizer=momentum.lr" in fails(run, capsys)
 
 
 CONTRADICTIONS = {  # words of the claim: file, column, factor, rows
