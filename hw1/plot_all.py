@@ -35,7 +35,7 @@ from lab.figure import (
     subplots,
 )
 from lab.stats import MEASURES, SHARPNESS, barriers, correlations, last_epoch
-from lab.tables import LOGS, datasets, described, folder, read, remarks, stem, write_table
+from lab.tables import LOGS, datasets, described, folder, read, remarks, say, stem, write_table
 
 # Each function takes {log: table}, {log: its .json} and returns a figure and {name: rows of a table}.
 
@@ -259,9 +259,9 @@ def draw(out, dataset, scripts=None):
     scripts: the names of the scripts whose figures are wanted (default: all that have a log).
     Raises ValueError, a sentence that names the log, where a log cannot be drawn.
     """
-    figures, written = out / "figures", []
+    logs, figures, written = Path(out) / "logs", Path(out) / "figures", []
     for figure, needs in FIGURES.items():
-        paths = {log: out / "logs" / f"{stem(log, dataset)}.csv" for log in needs}
+        paths = {log: logs / f"{stem(log, dataset)}.csv" for log in needs}
         paths = {log: path for log, path in paths.items() if path.exists()}
         if not paths or (scripts and not {LOGS[log] for log in paths} & set(scripts)):
             continue
@@ -303,7 +303,7 @@ def main():
         parser.exit(2, f"plot_all: error: {nothing}.\n")
     for path in written:
         if path.suffix != ".pdf":
-            print(f"plot_all: wrote {path}" + " and .pdf" * (path.suffix == ".png"))
+            say(f"plot_all: wrote {path}" + " and .pdf" * (path.suffix == ".png"))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import typst
 
 import facts
 import readme
-from lab.tables import folder, write
+from lab.tables import folder, say, write
 
 FONTS = "pylopdf_fonts_zh_tw"  # Noto Serif TC and Noto Sans TC, SIL Open Font License
 LANGUAGES = ("en", "zh")
@@ -79,7 +79,7 @@ def build(logs, figures, pdfs, page):
         made[page] = text.encode("utf-8")
     for path, content in made.items():
         write(path, lambda part, content=content: part.write_bytes(content))
-        print(f"report: wrote {path}")
+        say(f"report: wrote {path}")
 
 
 def main(argv=None):

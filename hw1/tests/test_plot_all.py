@@ -141,6 +141,20 @@ def test_a_tilde_is_the_home_folder(tmp_path):
     assert names(tmp_path / "runs") == {f"reparametrization_mnist.{kind}" for kind in BOTH}
 
 
+def test_a_full_or_closed_output_is_no_traceback(tmp_path):
+    made_up.make(tmp_path, "mnist", ["reparametrization"])
+    command = [sys.executable, SCRIPT, "--out", tmp_path]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "wb") as full, open(writer, "wb") as closed:
+        for output in (full, closed):
+            options = {"stdout": output, "stderr": subprocess.PIPE, "text": True}
+            result = subprocess.run(command, check=False, **options)
+            assert result.returncode == 1 and result.stderr.count("\n") == 1
+            assert "Traceback" not in result.stderr and "Exception" not in result.stderr
+    assert len(names(tmp_path)) == 2
+
+
 def drop_a_column(path):
     path.write_text(path.read_text().replace(",stop,", ",halt,"))
 
