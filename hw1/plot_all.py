@@ -37,11 +37,11 @@ from lab.figure import (
 from lab.stats import MEASURES, SHARPNESS, barriers, correlations, last_epoch
 from lab.tables import LOGS, datasets, described, folder, read, remarks, say, stem, write_table
 
-# Each function takes {log: table}, {log: its .json} and returns a figure and {name: rows of a table}.
+# Each function takes {log: table} and {log: .json}; it returns a figure and {name: rows} of tables.
 
 
 def random_labels(logs, about):
-    """Loss and accuracy by epoch, final accuracy by label corruption (Zhang et al. 2017, fig. 1)."""
+    """Loss and accuracy by epoch, final accuracy by corruption (Zhang et al. 2017, fig. 1)."""
     t, keys = logs["random_labels"], []
     levels = np.unique(t["label_corruption"])
     fig, axes = subplots(1, 3, height=2.3)
@@ -104,7 +104,7 @@ def interpolation(logs, about):
             found = [r for r in table if path.items() <= r.items()]
             for split in SPLITS:
                 b = [r[f"{split}_barrier"] for r in found]
-                points[split, name] = b, np.mean(b), split == "test"
+                points[split, name] = b, np.mean(b) if b else np.nan, split == "test"
         dot_rows(row[2], names, marks, points)
         row[2].axvline(0, color=GREY, lw=0.7, zorder=0.5)
         row[2].set_xlabel("loss barrier (nats)")
@@ -145,13 +145,13 @@ def sharpness(logs, about):
         for stop, name in itertools.product(STOPS, names):
             mine = (t["approach"] == name) & (t["stop"] == stop)
             doubt = column in SHARPNESS[:2] and any(loose[mine])
-            points[stop, name] = t[column][mine], t[column][mine].mean(), doubt
+            values = t[column][mine]
+            points[stop, name] = values, values.mean() if any(mine) else np.nan, doubt
         ax.set(xscale="log", title=label(column))
         dot_rows(ax, names, STOPS, points)
         if np.isfinite(ax.dataLim.minposx):  # whole decades: two labelled ticks at least
-            low, high = np.log10([ax.dataLim.minposx, ax.dataLim.x1])
-            low = np.floor(low)
-            ax.set_xlim(10**low, 10 ** max(np.ceil(high), low + 1))
+            low, high = np.floor(np.log10(ax.dataLim.minposx)), np.ceil(np.log10(ax.dataLim.x1))
+            ax.set_xlim(10**low, 10 ** max(high, low + 1))
         ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     key = ("eigenvalue not converged", BLACK, HOLLOW)
     return legend(fig, [key] * any(loose), series=STOPS), {}
@@ -267,7 +267,7 @@ def draw(out, dataset, scripts=None):
             continue
         try:
             about = {log: described(path) for log, path in paths.items()}
-            with look():
+            with look(), np.errstate(invalid="ignore", divide="ignore"):  # nan is drawn as lost
                 fig, tables = figure({log: read(path) for log, path in paths.items()}, about)
                 figures.mkdir(exist_ok=True)
                 path = figures / stem(figure.__name__, dataset)

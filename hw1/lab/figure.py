@@ -66,7 +66,7 @@ def subplots(rows, columns, height, **grid):
 
 
 def curve(ax, x, y, color, **style):
-    """Draw the mean and the range of y over the rows that share x; a cross where y is not finite."""
+    """Draw mean and range of y over the rows that share x; a cross where y is not finite."""
     xs, y = np.unique(x), np.where(np.isfinite(y), y, np.nan)
     mean, low, high = np.array([[f(y[x == v]) for v in xs] for f in (np.mean, np.min, np.max)])
     ax.plot(xs, mean, color=color, **style)

@@ -26,7 +26,7 @@ def barrier(alpha, loss):
     (Frankle et al. 2020, arXiv 1912.05671; against the straight line, as Entezari et al. 2022.)
     """
     inside = [i for i in np.argsort(alpha) if -1e-6 < alpha[i] < 1 + 1e-6]
-    if not np.allclose(alpha[inside[:1] + inside[-1:]], (0, 1), atol=1e-6):
+    if len(inside) < 2 or not np.allclose(alpha[[inside[0], inside[-1]]], (0, 1), atol=1e-6):
         raise ValueError("a path lacks alpha = 0 or alpha = 1, so its barrier is unknown")
     alpha, loss = alpha[inside], loss[inside]
     return np.max(loss - (1 - alpha) * loss[0] - alpha * loss[-1])

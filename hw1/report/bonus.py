@@ -20,8 +20,7 @@ def sharpness(t):
     is_size = np.array([a.startswith("batch_size=") for a in t["approach"]])
     base = t[~is_size]["batch_size"][0]  # the other approaches change one setting of this one
     approaches = list(dict.fromkeys(t["approach"]))
-    d = settings(t[t["approach"] == f"batch_size={base}"])
-    d["seeds"] = len(np.unique(t["seed"]))
+    d = settings(t[t["approach"] == f"batch_size={base}"]) | {"seeds": len(np.unique(t["seed"]))}
     d |= {"epochs": text(max(t["epoch"][t["stop"] == "epochs"]), ".0f")}
     d |= {"target": constants("sharpness")["TARGET"]["mnist"]}
     d |= {"epsilon": text(t["epsilon"][0], ".0e").removeprefix("1×")}

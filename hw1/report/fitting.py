@@ -35,7 +35,7 @@ def random_labels(t):
 
 
 def course(t):
-    """Return where one level's mean test loss starts, its best test accuracy, when it has fitted."""
+    """Return the first test loss of one level, its best test accuracy, and when it has fitted."""
     epochs = np.unique(t["epoch"])
     mean = {m: np.array([t[m][t["epoch"] == e].mean() for e in epochs]) for m in METRICS}
     fitted = epochs[mean["train_acc"] >= FITTED[0]]

@@ -11,8 +11,9 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
         "Can a network fit random labels?",
         "random_labels.py",
         (
-            "With every label shuffled: train accuracy {rl.1.train_acc}, test accuracy {rl.1.test_acc},"
-            " test loss {rl.1.test_loss}. With true labels: test accuracy {rl.0.test_acc}."
+            "With every label shuffled: train accuracy {rl.1.train_acc}, test accuracy"
+            " {rl.1.test_acc}, test loss {rl.1.test_loss}. With true labels: test accuracy"
+            " {rl.0.test_acc}."
         ),
         ["random_labels_mnist"],
     ),
@@ -20,9 +21,10 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
         "Do more parameters overfit?",
         "param_sweep.py",
         (
-            "CIFAR-10 CNNs, {cnn.first.params} to {cnn.last.params} parameters: the test loss is lowest,"
-            " {cnn.lowest.test_loss}, at {cnn.lowest.params} and {cnn.last.test_loss} at the end; the"
-            " test accuracies there are {cnn.lowest.test_acc} and {cnn.last.test_acc}."
+            "CIFAR-10 CNNs, {cnn.first.params} to {cnn.last.params} parameters: the test loss is"
+            " lowest, {cnn.lowest.test_loss}, at {cnn.lowest.params} and {cnn.last.test_loss} at"
+            " the end; the test accuracies there are {cnn.lowest.test_acc} and"
+            " {cnn.last.test_acc}."
         ),
         ["param_sweep_cifar10"],
     ),
@@ -30,9 +32,9 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
         "And with label noise?",
         "param_sweep.py --dataset mnist",
         (
-            "MNIST, {mlp.label_corruption} of the labels shuffled: test loss {mlp.valley.test_loss} at"
-            " {mlp.valley.params} parameters, {mlp.peak.test_loss} at {mlp.peak.params} and"
-            " {mlp.last.test_loss} at {mlp.last.params} (double descent)."
+            "MNIST, {mlp.label_corruption} of the labels shuffled: test loss"
+            " {mlp.valley.test_loss} at {mlp.valley.params} parameters, {mlp.peak.test_loss} at"
+            " {mlp.peak.params} and {mlp.last.test_loss} at {mlp.last.params} (double descent)."
         ),
         ["param_sweep_mnist"],
     ),
@@ -40,11 +42,12 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
         "What lies between two models?",
         "interpolation.py",
         (
-            "Test loss barrier between batch sizes {path.batch_size.one} and {path.batch_size.two}:"
-            " {path.batch_size.different.none}; after weight matching"
+            "Test loss barrier between batch sizes {path.batch_size.one} and"
+            " {path.batch_size.two}: {path.batch_size.different.none}; after weight matching"
             " {path.batch_size.different.weight_matching}; from one initialisation"
-            " {path.batch_size.shared.none}. Between learning rates {path.lr.one} and {path.lr.two}:"
-            " {path.lr.different.none}; {path.lr.different.weight_matching}; {path.lr.shared.none}."
+            " {path.batch_size.shared.none}. Between learning rates {path.lr.one} and"
+            " {path.lr.two}: {path.lr.different.none}; {path.lr.different.weight_matching};"
+            " {path.lr.shared.none}."
         ),
         ["interpolation_mnist"],
     ),
@@ -52,11 +55,12 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
         "Does the batch size change sensitivity?",
         "sensitivity.py",
         (
-            "Kendall's tau of the test Jacobian norm with the batch size, at equal epochs and at equal"
-            " train loss: MNIST {sens.epochs.jacobian_norm_test.tau} and"
-            " {sens.train_loss.jacobian_norm_test.tau}; CIFAR-10 {conv.epochs.jacobian_norm_test.tau}"
-            " and {conv.train_loss.jacobian_norm_test.tau}. Tau of the test loss with it at equal train"
-            " loss: {sens.train_loss.test_loss.tau} and {conv.train_loss.test_loss.tau}."
+            "Kendall's tau of the test Jacobian norm with the batch size, at equal epochs and at"
+            " equal train loss: MNIST {sens.epochs.jacobian_norm_test.tau} and"
+            " {sens.train_loss.jacobian_norm_test.tau}; CIFAR-10"
+            " {conv.epochs.jacobian_norm_test.tau} and {conv.train_loss.jacobian_norm_test.tau}."
+            " Tau of the test loss with it at equal train loss: {sens.train_loss.test_loss.tau}"
+            " and {conv.train_loss.test_loss.tau}."
         ),
         ["sensitivity_mnist", "sensitivity_cifar10"],
     ),
@@ -65,10 +69,11 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
         "sharpness.py",
         (
             "Hessian norm after equal epochs, batch size {sharp.first} to {sharp.last}:"
-            " {sharp.epochs.first.hessian_norm} to {sharp.epochs.last.hessian_norm}. Its tau with the"
-            " test loss over {sharp.approaches} approaches: {pred.sharpness.epochs.hessian_norm.test_loss}."
-            " Rescaling the weights by {scale.high} multiplies it by {scale.high.times} and changes the"
-            " outputs by at most {scale.change} of the largest one."
+            " {sharp.epochs.first.hessian_norm} to {sharp.epochs.last.hessian_norm}. Its tau with"
+            " the test loss over {sharp.approaches} approaches:"
+            " {pred.sharpness.epochs.hessian_norm.test_loss}. Rescaling the weights by"
+            " {scale.high} multiplies it by {scale.high.times} and changes the outputs by at most"
+            " {scale.change} of the largest one."
         ),
         ["sharpness_mnist", "reparametrization_mnist"],
     ),

@@ -32,7 +32,7 @@ def text(x, spec=".2f"):
 
 
 def spread(values, spec=".2f"):
-    """Return "mean [lowest, highest]" over the seeds, or the one value, with no line break inside."""
+    """Return "mean [lowest, highest]" over the seeds, or the one value; no line break inside."""
     values, power = np.asarray(values, float), ""
     if spec.endswith("e"):
         power = "×" + text(np.mean(values), spec).partition("×")[2]

@@ -131,11 +131,43 @@ def test_the_ticks_of_sensitivity_are_batch_sizes(tmp_path, shown, batch_sizes):
     ],
 )
 def test_the_note_on_a_figure(tmp_path, shown, about, note):
-    made_up.make(tmp_path, "mnist", ["sharpness", "sensitivity"])
+    made_up.make(tmp_path, "mnist", ["reparametrization", "sensitivity"])
     (tmp_path / "logs" / "sensitivity_mnist.json").write_text(json.dumps(about))
     figures = shown("mnist")
     notes = {name: fig.get_supxlabel() for name, fig in figures.items()}
-    assert notes == {"sensitivity_mnist": note, "predictors_mnist": note, "sharpness_mnist": ""}
+    assert notes == {
+        "sensitivity_mnist": note,
+        "predictors_mnist": note,
+        "reparametrization_mnist": "",
+    }
+
+
+@pytest.mark.parametrize("kept", [1, 2, 10])
+def test_a_log_with_few_rows_is_drawn_or_refused_with_a_sentence(tmp_path, shown, kept):
+    """A run that was stopped, or a log that was cut by hand, is never another kind of error."""
+    rng = np.random.default_rng(kept)
+    for maker in made_up.MAKERS:
+        rows = log(maker, "digits")
+        rows = [rows[i] for i in rng.choice(len(rows), kept, replace=False)]
+        rows[0] |= {name: math.inf for name in rows[0] if "loss" in name or "norm" in name}
+        path = made_up.write(tmp_path, maker.__name__, "digits", rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                assert shown("digits")
+            except ValueError as error:
+                assert "lacks" in str(error) and str(path) in str(error)
+        path.unlink()
+
+
+def test_a_pair_that_only_one_log_has_is_drawn(tmp_path, shown):
+    made_up.make(tmp_path, "mnist", ["interpolation"])
+    rows = log(made_up.interpolation_shared, "mnist", lambda row: row["pair"] == "lr")
+    made_up.write(tmp_path, "interpolation_shared", "mnist", rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        axes = shown("mnist")["interpolation_mnist"].axes
+    assert len(lost(axes[2])) == 4 and len(lost(axes[5])) == 0
 
 
 def lost(ax):

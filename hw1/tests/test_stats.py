@@ -1,4 +1,4 @@
-"""The statistics, each against a hand-computed value, scipy or a simulation; and the reader of logs."""
+"""The statistics, against hand-computed values, scipy or a simulation; the reader of logs."""
 
 import math
 
