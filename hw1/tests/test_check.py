@@ -1,0 +1,290 @@
+"""check.py on the committed logs and on copies of them that are changed in a known way."""
+
+import csv
+import json
+import math
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind
+
+import check
+
+NAMES = [path.stem for path in sorted(check.LOGS.glob("*.csv")) if path.stem != "benchmark"]
+
+
+def copy(folder, name, change=lambda rows: rows, command=None):
+    """Write the rows of a committed log, changed, into the folder; return its path."""
+    path = folder / "logs" / f"{name}.csv"
+    path.parent.mkdir(exist_ok=True)
+    with open(check.LOGS / path.name, newline="") as file:
+        rows = change(list(csv.DictReader(file)))
+    with open(path, "w", newline="") as file:
+        out = csv.DictWriter(file, rows[0], lineterminator="\n")
+        out.writeheader()
+        out.writerows(rows)
+    shutil.copy(check.LOGS / f"{name}.json", path.parent)
+    return path
+
+
+def run(monkeypatch, capsys, *words):
+    """Return the exit code of check.py, its lines, and what it wrote to stderr."""
+    monkeypatch.setattr(sys, "argv", ["check.py", *map(str, words)])
+    try:
+        code = check.main()
+    except SystemExit as stop:
+        code = stop.code
+    said = capsys.readouterr()
+    return code, said.out.splitlines(), said.err
+
+
+def each(function):
+    """Return a change of rows that calls the function with each of them."""
+
+    def change(rows):
+        for row in rows:
+            function(row)
+        return rows
+
+    return change
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_has_the_same_bytes(monkeypatch, capsys, tmp_path, name):
+    copy(tmp_path, name)
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 0 and lines[0] == f"{name}: the same bytes" and len(lines) == 2
+
+
+def test_one_seed_has_the_same_bytes_where_both_have_rows(monkeypatch, capsys, tmp_path):
+    copy(tmp_path, "sensitivity_mnist", lambda rows: [row for row in rows if row["seed"] == "1"])
+    code, lines, _ = run(monkeypatch, capsys, tmp_path / "logs")
+    assert code == 0 and "the same bytes in the 16 rows that both have" in lines[0]
+
+
+def rename_seed(row):
+    row["seed"] = str(int(row["seed"]) + 10)
+
+
+def redrawn(rng):
+    """Return a change: other seeds, with values drawn from the mean and spread of the log's."""
+
+    def change(rows):
+        groups = {}
+        for row in rows:
+            settings = (c for c in check.SETTINGS if c in row and c not in ("seed", "epoch"))
+            groups.setdefault(tuple(row[c] for c in settings), []).append(row)
+        for group in groups.values():
+            for c in (c for c in rows[0] if c not in check.SETTINGS):
+                values = [float(row[c]) for row in group]
+                values = rng.normal(np.mean(values), np.std(values, ddof=1), len(group))
+                for row, value in zip(group, values, strict=True):
+                    row[c] = format(abs(value), ".8g")
+        each(rename_seed)(rows)
+        return rows
+
+    return change
+
+
+@pytest.mark.parametrize("name", ["sensitivity_mnist", "sensitivity_cifar10", "sharpness_mnist"])
+def test_noise_of_the_size_of_the_spread_agrees(monkeypatch, capsys, tmp_path, name):
+    copy(tmp_path, name, redrawn(np.random.default_rng(0)))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    found = re.search(r"(\d+) of (\d+) settings agree", lines[0])
+    assert code == 0 and found[1] == found[2] and int(found[1]) >= 16
+
+
+def spread_of_log(name, column, width):
+    """Return the standard deviation over seeds of log(column): all widths pooled, and this one."""
+    with open(check.LOGS / f"{name}.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["epoch"] != "0"]
+    values = {}
+    for row in rows:
+        values.setdefault(row["width"], []).append(math.log(float(row[column])))
+    variances = {key: np.var(some, ddof=1) for key, some in values.items()}
+    return math.sqrt(max(np.mean(list(variances.values())), variances[width]))
+
+
+@pytest.mark.parametrize(("spreads", "code"), [(5, 1), (1, 0), (-5, 1)])
+def test_a_mean_that_is_shifted_by_five_spreads_is_out(
+    monkeypatch, capsys, tmp_path, spreads, code
+):
+    factor = math.exp(spreads * spread_of_log("param_sweep_cifar10", "test_loss", "8"))
+
+    def shift(row):
+        if row["width"] == "8" and row["epoch"] != "0":
+            row["test_loss"] = format(float(row["test_loss"]) * factor, ".8g")
+
+    copy(tmp_path, "param_sweep_cifar10", each(shift))
+    found, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert found == code
+    assert lines[0].endswith(f"{12 - code} of 12 settings agree within the spread over seeds")
+    named = [line for line in lines if "out: " in line]
+    assert len(named) == code and all("test_loss" in line and "width 8" in line for line in named)
+    off = re.search(r"equal seeds differ by up to ([\d.]+)%, in test_loss at width 8", lines[-2])
+    assert float(off[1]) == pytest.approx(100 * abs(factor - 1), rel=1e-3)
+
+
+def test_a_higher_barrier_is_out(monkeypatch, capsys, tmp_path):
+    def shift(row):
+        if row["pair"] == "lr" and row["alpha"] in ("0.45", "0.5", "0.55"):
+            row["test_loss"] = format(3 * float(row["test_loss"]), ".8g")
+
+    copy(tmp_path, "interpolation_mnist", each(shift))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 1 and lines[0].endswith("2 of 4 settings agree within the spread over seeds")
+    assert sum("out: highest test_loss" in line and "pair lr" in line for line in lines) == 2
+
+
+def test_a_diverged_run_is_out(monkeypatch, capsys, tmp_path):
+    def diverge(row):
+        if row["batch_size"] == "64":
+            row["test_loss"] = "nan"
+
+    copy(tmp_path, "sensitivity_mnist", each(diverge))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 1 and sum("out: test_loss nan instead" in line for line in lines) == 2
+
+
+def test_rounding_is_no_disagreement(monkeypatch, capsys, tmp_path):
+    def nudge(row):
+        row["train_loss"] = format(float(row["train_loss"]) * (1 + 1e-6), ".8g")
+
+    for name in NAMES:
+        copy(tmp_path, name, each(nudge))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 0 and not any("out: " in line for line in lines)
+    assert sum("equal seeds differ by up to 0.00%" in line for line in lines) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "old", "new", "says"),
+    [
+        ("param_sweep_cifar10", "epoch", "28", "5", "not comparable: epochs 5 instead of 28"),
+        ("param_sweep_mnist", "train_size", "4000", "1000", "train_size 1000 instead of 4000"),
+        ("sharpness_mnist", "epsilon", "0.0001", "0.001", "epsilon 0.001 instead of 0.0001"),
+    ],
+)
+def test_other_settings_are_not_compared(
+    monkeypatch, capsys, tmp_path, name, column, old, new, says
+):
+    def change(row):
+        row[column] = new if row[column] == old else row[column]
+
+    copy(tmp_path, name, each(change))
+    code, lines, error = run(monkeypatch, capsys, tmp_path)
+    assert code == 2 and len(lines) == 1 and says in lines[0]
+    assert len(error.splitlines()) == 1 and "no log that can be compared" in error
+
+
+def test_a_setting_of_ones_own_beside_the_others(monkeypatch, capsys, tmp_path):
+    def change(row):
+        rename_seed(row)
+        row["batch_size"] = "96" if row["batch_size"] == "64" else row["batch_size"]
+
+    copy(tmp_path, "sensitivity_mnist", each(change))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 0 and "14 of 14 settings agree" in lines[0]
+    assert "not comparable: batch_size 96 instead of" in lines[1]
+
+
+def test_a_log_without_a_counterpart_is_named(monkeypatch, capsys, tmp_path):
+    copy(tmp_path, "sensitivity_mnist")
+    copy(tmp_path, "sensitivity_cifar10").rename(tmp_path / "logs" / "sensitivity_digits.csv")
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 0 and "sensitivity_digits: not comparable: there is no committed log" in lines[0]
+
+
+def test_one_committed_seed_tells_no_spread(monkeypatch, capsys, tmp_path):
+    logs = tmp_path / "logs"
+    path = copy(tmp_path, "sensitivity_mnist", lambda rows: [r for r in rows if r["seed"] == "0"])
+    path = path.rename(tmp_path / path.name)
+    copy(tmp_path, "sensitivity_mnist", lambda rows: [r for r in rows if r["seed"] == "1"])
+    code, lines, _ = run(monkeypatch, capsys, logs, "--logs", tmp_path)
+    assert code == 2 and lines == [lines[0]] and "does not tell the spread" in lines[0]
+
+
+def test_a_quick_run_is_not_compared(monkeypatch, capsys, tmp_path):
+    path = copy(tmp_path, "random_labels_mnist", each(rename_seed)).with_suffix(".json")
+    path.write_text(json.dumps({"command": "python hw1/random_labels.py --quick"}))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 2 and "not comparable: --quick" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text.partition("\n")[0] + "\n",
+        lambda text: text[:-40],
+        lambda text: text.replace("0.9924", "x"),
+        lambda text: text + text.splitlines()[1].replace("0.9924", "0.9925") + "\n",
+        lambda text: text.replace(",seed,", ",seeds,"),
+        lambda text: text.replace("adam", "\x00\udcff", 1),
+    ],
+    ids=["empty", "header", "cut", "word", "twice", "no seed", "bytes"],
+)
+def test_a_damaged_log_is_one_sentence(monkeypatch, capsys, tmp_path, damage):
+    path = copy(tmp_path, "sensitivity_mnist")
+    path.write_bytes(damage(path.read_text()).encode(errors="surrogateescape"))
+    code, lines, error = run(monkeypatch, capsys, tmp_path)
+    assert code == 2 and not lines
+    assert len(error.splitlines()) == 1 and str(path) in error and "Traceback" not in error
+
+
+def test_nothing_to_compare_is_one_sentence(monkeypatch, capsys, tmp_path):
+    code, lines, error = run(monkeypatch, capsys, tmp_path / "nowhere")
+    assert code == 2 and not lines and len(error.splitlines()) == 1 and "nowhere" in error
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_fingerprints_say_whether_machines_compute_the_same_bits(
+    monkeypatch, capsys, tmp_path, same
+):
+    logs = tmp_path / "committed"
+    logs.mkdir()
+    for folder, print_ in ((logs, "a"), (tmp_path / "logs", "a" if same else "b")):
+        copy(tmp_path, "sensitivity_mnist")
+        about = {"fingerprint": print_, "cpu_capability": "AVX2", "device": "a processor"}
+        (folder / "sensitivity_mnist.json").write_text(json.dumps(about))
+        shutil.copy(tmp_path / "logs" / "sensitivity_mnist.csv", logs)
+    code, lines, _ = run(monkeypatch, capsys, tmp_path, "--logs", logs)
+    assert code == 0 and lines[-1].endswith(f"compute {'' if same else 'not '}the same bits")
+    assert "a processor, AVX2" in lines[-1]
+
+
+def test_one_setting_is_students_t_test():
+    """With one setting and one own seed, the p-value is that of scipy's two-sample t test."""
+    committed, mine = [2.0, 2.3, 2.1], 2.9
+    key = (("stop", ""),), "test_loss"
+    [test] = check.tests({key: {"7": mine}}, {key: dict(enumerate(committed))})
+    assert test[0] == pytest.approx(ttest_ind([mine], committed).pvalue)
+
+
+def test_holm_rejects_as_the_definition_says():
+    tests = [(p,) for p in (0.02, 0.001, 0.004, 0.0032)]
+    assert check.holm(tests) == [(0.001,), (0.0032,), (0.004,)]  # 0.01 / 4, / 3, / 2; not 0.01 / 1
+    assert check.holm([(0.5,), (0.003,)]) == [(0.003,)] and check.holm([]) == []
+
+
+def test_a_correct_repetition_rarely_fails():
+    """Ten settings of normal values and unequal spreads, 200 times: under 1% or by chance 2%."""
+    rng, failed = np.random.default_rng(0), 0
+    scales = np.exp(rng.normal(0, 0.3, 10))
+    keys = [((("width", str(i)),), "test_loss") for i in range(10)]
+    for _ in range(200):
+        draw = {key: s * rng.normal(size=6) for key, s in zip(keys, scales, strict=True)}
+        own = {key: dict(enumerate(v[:3])) for key, v in draw.items()}
+        committed = {key: dict(enumerate(v[3:])) for key, v in draw.items()}
+        failed += bool(check.holm(check.tests(own, committed)))
+    assert failed <= 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_column_is_a_setting_or_a_measured_value(name):
+    columns = (check.LOGS / f"{name}.csv").read_text().partition("\n")[0].split(",")
+    measured = re.compile("loss$|acc$|confidence$|norm|^sharpness|^residual$|change$|^distance$")
+    assert all((c in check.SETTINGS) != bool(measured.search(c)) for c in columns)
