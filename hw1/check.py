@@ -16,6 +16,8 @@ Statistics: with n committed seeds of mean r and k own seeds of mean m from one 
 larger of two: the setting's own standard deviation, and that of all settings of its log and stop,
 pooled; and at least 0.001, for rounding. As settings differ in their spread, at most 10 degrees of
 freedom are counted. P-values are Holm-corrected over everything compared, at the joint level 0.01.
+In simulated repetitions with the spreads of these logs, a correct single log failed in 0 to 6% of
+cases and all logs together in 0 to 15%; the higher numbers take the uneven spreads at face value.
 """
 
 import argparse

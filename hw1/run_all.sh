@@ -1,22 +1,52 @@
 #!/usr/bin/env bash
-# Every experiment, every figure, the report:
-#   bash hw1/run_all.sh [--quick] [--dataset NAME] [any other flag of the experiments]
+# Every experiment, every figure, the report; `bash hw1/run_all.sh --help` says how.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/lab/setup.sh"
 
-flags=("$@") dataset="" quick="" out=""
+help() {
+  cat <<'TEXT'
+usage: bash hw1/run_all.sh [--quick] [--dataset NAME] [flags of the experiments]
+
+Runs every experiment, draws every figure and builds the report: into hw1/logs, hw1/figures and
+the two Report.pdf. What is finished is kept: the same command goes on where it was stopped.
+Packages that are missing are installed into .venv first. Without MNIST or CIFAR-10 and without a
+network, everything is run on the 8x8 digits of scikit-learn, under file names that say so.
+
+  --quick            a small version of every figure, into hw1/quick, in about a minute; no report
+  --dataset NAME     every experiment on one data set: mnist, fashion_mnist, cifar10 or digits; no report
+  --data-dir DIR     the folder of the data (default: $HW1_DATA, else data/)
+  --out DIR          where logs/, figures/ and checkpoints/ go (default: hw1, or hw1/quick)
+  --seeds, --epochs, --device, --jobs, --fresh and the others: the same as for one experiment,
+                     shown with their defaults by `python hw1/random_labels.py --help`
+
+Exit code: 0; 1 if a run failed or diverged; 2 for a mistake in the flags or in a file; 130 for Ctrl-C.
+TEXT
+}
+
+tilde() { # expand ~ where the shell did not: --out=~/runs, HW1_DATA="~/data"
+  case $1 in
+    "~" | "~/"*) echo "$HOME${1#"~"}" ;;
+    *) echo "$1" ;;
+  esac
+}
+
+flags=() dataset="" quick="" out=""
+[ -z "${HW1_DATA:-}" ] || export HW1_DATA=$(tilde "$HW1_DATA")
 while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) help; exit 0 ;;
+    --dataset=* | --data-dir=* | --out=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+  esac
   case $1 in
     --quick) quick=1 ;;
     --dataset) dataset=${2:-} ;;
-    --dataset=*) dataset=${1#*=} ;;
-    --out) out=${2:-} ;;
-    --out=*) out=${1#*=} ;;
-    --data-dir) export HW1_DATA=${2:-} ;;
-    --data-dir=*) export HW1_DATA=${1#*=} ;;
+    --data-dir) export HW1_DATA=$(tilde "${2:-}") ;;
+    --out) out=$(tilde "${2:-}") ;;
   esac
+  flags+=("$(tilde "$1")")
   shift
 done
+if [ -z "$quick$dataset" ]; then groups="run report"; else groups="run"; fi
+source "$(dirname "${BASH_SOURCE[0]}")/lab/setup.sh" $groups
 out=${out:-$here${quick:+/quick}}
 
 if [ -z "$dataset" ]; then
