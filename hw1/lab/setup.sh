@@ -54,7 +54,10 @@ install() { # GROUPS...: make or complete .venv, beside the packages of $python,
       "$base" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$site/beside.pth"
     done
   fi
-  missing=$(lacks "$python" "$@")
+  missing=$(lacks "$python" "$@" 2>/dev/null) || {
+    echo "setup: $root/.venv is of no use: delete it, and the same command makes it anew." >&2
+    exit 2
+  }
   echo "setup: installing into $root/.venv (once):" $missing
   if [[ $missing == *torch==* ]]; then
     echo "setup: with a CPU-only PyTorch everything is 0.4 GB to download and 1.4 GB on disk, with"
@@ -67,8 +70,8 @@ install() { # GROUPS...: make or complete .venv, beside the packages of $python,
   }
 }
 
-if [ -n "$(lacks "$python" "$@" 2>&1 || echo unfit)" ]; then
-  if [ -n "$(lacks "$root/.venv/bin/python" "$@" 2>&1 || echo unfit)" ]; then
+if [ -n "$(lacks "$python" "$@" 2>/dev/null || echo unfit)" ]; then
+  if [ -n "$(lacks "$root/.venv/bin/python" "$@" 2>/dev/null || echo unfit)" ]; then
     install "$@"
   else
     python=$root/.venv/bin/python

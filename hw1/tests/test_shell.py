@@ -19,6 +19,7 @@ case "$*" in
     sites=$folder/lib/python3/site-packages
     if [[ $* == *--system-site-packages* ]]; then sites+=:{sites}; fi
     sed "s|{sites}|$sites|g" "$0" > "$folder/bin/python"
+    if [ -n "${{broken:-}}" ]; then echo "exit 1" > "$folder/bin/python"; fi
     chmod +x "$folder/bin/python"
     echo "$*" >> {log} ;;
   "-m pip"*)
@@ -140,6 +141,12 @@ def test_no_python_is_one_sentence(house):
     done, log, _ = house.setup("run", PYTHON="/no/python")
     assert done.returncode == 2 and not log and "Python of version 3.10 or newer" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_environment_that_does_not_work_is_one_sentence(house):
+    """As one of an old Python, which making the environment again does not replace."""
+    done, log, _ = house.setup("run test", broken="1")
+    assert done.returncode == 2 and "delete it" in done.stderr and len(log) == 1
 
 
 def test_a_module_in_the_current_folder_is_not_imported(house):
