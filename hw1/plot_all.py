@@ -11,8 +11,6 @@ import argparse
 import itertools
 from pathlib import Path
 
-import numpy as np
-
 from lab.figure import (
     BLACK,
     BLUE,
@@ -36,6 +34,8 @@ from lab.figure import (
 )
 from lab.stats import MEASURES, SHARPNESS, barriers, correlations, last_epoch
 from lab.tables import LOGS, datasets, described, folder, read, remarks, say, stem, write_table
+
+import numpy as np
 
 # Each function takes {log: table} and {log: .json}; it returns a figure and {name: rows} of tables.
 

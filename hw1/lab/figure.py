@@ -13,13 +13,13 @@ from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"  # a notebook sets one that matplotlib may fail to import
 
+from lab.tables import write
+
 import matplotlib.style
 import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-
-from lab.tables import write
 
 BLUE, ORANGE, BLACK, GREY = "#0072B2", "#E69F00", "#000000", "#999999"  # Okabe and Ito
 WIDTH = 6.5  # inches: the report's text width

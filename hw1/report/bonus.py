@@ -6,9 +6,10 @@ A function for each part: a table in, ({name: text}, {name: rows of a table}) ou
 import itertools
 import re
 
+from lab.stats import SHARPNESS, STOPS, tau_interval
+
 import numpy as np
 
-from lab.stats import SHARPNESS, STOPS, tau_interval
 from words import bracketed, claim, constants, settings, spread, tau, text
 
 UNITS = [("sharpness", 1e8, ".1f"), ("sharpness_ball", 1e6, ".1f"), ("sharpness_box", 1e3, ".2f")]

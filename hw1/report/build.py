@@ -21,11 +21,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from lab.tables import folder, say, write
+
 import typst
 
 import facts
 import readme
-from lab.tables import folder, say, write
 
 FONTS = "pylopdf_fonts_zh_tw"  # Noto Serif TC and Noto Sans TC, SIL Open Font License
 LANGUAGES = ("en", "zh")

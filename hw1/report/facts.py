@@ -9,10 +9,11 @@ import re
 import subprocess
 import warnings
 
+from lab.tables import LOGS, read
+
 import bonus
 import fitting
 import flatness
-from lab.tables import LOGS, read
 from words import HW1, Contradiction, flag, text
 
 WANTED = [

@@ -6,9 +6,10 @@ claim stands beside the numbers that it is made of, and is checked on every seed
 
 import math
 
+from lab.stats import last_epoch
+
 import numpy as np
 
-from lab.stats import last_epoch
 from words import claim, settings, spread, text
 
 FITTED = 0.99, 0.999  # train accuracy that counts as fitted: random labels, parameters (plot_all)

@@ -6,9 +6,10 @@ A function for each section: tables in, ({name: text}, {name: rows of a table}) 
 import itertools
 import math
 
+from lab.stats import STOPS
+
 import numpy as np
 
-from lab.stats import STOPS
 from words import claim, constants, setting, settings, spread, tau, text
 
 MEAN = ("train_loss", "test_acc", "input_gradient_norm_train")

@@ -4,9 +4,9 @@ import ast
 import re
 from pathlib import Path
 
-import numpy as np
-
 from lab.stats import tau_interval
+
+import numpy as np
 
 HW1 = Path(__file__).resolve().parent.parent
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

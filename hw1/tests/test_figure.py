@@ -5,12 +5,13 @@ import json
 import math
 import warnings
 
+from lab import figure
+
 import made_up
 import numpy as np
 import pytest
 
 import plot_all
-from lab import figure
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab import figure
+
 import made_up
 import pytest
 from scipy.stats import kendalltau
 
 import plot_all
-from lab import figure
 
 SCRIPT = Path(plot_all.__file__)
 BOTH = ("png", "pdf")

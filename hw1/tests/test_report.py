@@ -6,12 +6,12 @@ import re
 import shutil
 from pathlib import Path
 
+from lab import stats
+
 import made_up
 import pytest
 import typst
 from fontTools.ttLib import TTFont
-
-from lab import stats
 
 HW1 = Path(__file__).resolve().parent.parent
 import bonus

@@ -2,12 +2,12 @@
 
 import math
 
+from lab import stats, tables
+
 import numpy as np
 import pytest
 from made_up import param_sweep, write
 from scipy.stats import kendalltau
-
-from lab import stats, tables
 
 
 def test_barrier_of_a_hand_computed_curve():
