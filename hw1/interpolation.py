@@ -17,7 +17,7 @@ models from one initialisation). theta(alpha) = (1 - alpha) theta_1 + alpha thet
 import copy
 import sys
 
-from lab import flags, runs
+from lab import flags, runs, settings
 
 import torch
 from torch import nn
@@ -39,13 +39,15 @@ OTHER_SEED = 1000  # the second model's seed is the first one's plus this
 def main():
     """Train the pairs, from different seeds and from a shared one; measure along the line."""
     args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=3)
-    model = runs.mlp_for(args.dataset, *HIDDEN)
+    model = settings.mlp_for(args.dataset, *HIDDEN)
     tasks = []
     for log, shift in (("interpolation", OTHER_SEED), ("interpolation_shared", 0)):
         for pair, (values, shared) in PAIRS.items():
             for seed in args.seeds:
                 first, second = (
-                    runs.setting(args, **({"model": model, "seed": seed} | shared | {pair: value}))
+                    settings.setting(
+                        args, **({"model": model, "seed": seed} | shared | {pair: value})
+                    )
                     for value in values
                 )
                 second["seed"] += shift
@@ -61,7 +63,9 @@ def check(task):
     first, second = (train.network(setting).state_dict() for setting in task["runs"])
     if [value.shape for value in first.values()] != [value.shape for value in second.values()]:
         names = " and ".join(setting["model"] for setting in task["runs"])
-        raise train.SettingError(f"there is no line between {names}: their weights differ in shape")
+        raise settings.SettingError(
+            f"there is no line between {names}: their weights differ in shape"
+        )
 
 
 def measure(task, states, tensors):
@@ -71,7 +75,7 @@ def measure(task, states, tensors):
         for setting, state in zip(task["runs"], states, strict=True)
     )
     pair = task["pair"]
-    row = runs.common(task["runs"][0])
+    row = settings.common(task["runs"][0])
     row |= {pair: ""} if pair in row else {}
     row |= {"pair": pair, "setting_1": task["runs"][0][pair], "setting_2": task["runs"][1][pair]}
     ends = {"none": second, "weight_matching": match_weights(first, second)}

@@ -15,7 +15,7 @@ Both train on the first rows of the training set only: 4,000 unless --train-size
 
 import sys
 
-from lab import flags, runs
+from lab import flags, runs, settings
 
 import train
 
@@ -33,11 +33,11 @@ def main():
     args = flags.arguments(__doc__, "cifar10", EPOCHS, quick_epochs=5, train_size=TRAIN_SIZE)
     convolutional = args.dataset == "cifar10"
     tasks = []
-    for width in runs.thin(args, CNN_WIDTHS if convolutional else MLP_WIDTHS):
+    for width in settings.thin(args, CNN_WIDTHS if convolutional else MLP_WIDTHS):
         for seed in args.seeds:
-            setting = runs.setting(
+            setting = settings.setting(
                 args,
-                model=f"cnn-{width}" if convolutional else runs.mlp_for(args.dataset, width),
+                model=f"cnn-{width}" if convolutional else settings.mlp_for(args.dataset, width),
                 train_size=args.train_size,
                 lr=2e-3,
                 schedule="linear",
@@ -52,7 +52,7 @@ def measure(task, states, tensors):
     """Return a row for each epoch that was measured in training."""
     [setting], [state] = task["runs"], states
     examples = len(train.prepare(setting, tensors)[0])
-    row = runs.common(setting) | {"width": task["width"], "train_size": examples}
+    row = settings.common(setting) | {"width": task["width"], "train_size": examples}
     row["label_corruption"] = setting["label_corruption"]
     return [row | measured for measured in state["history"]]
 

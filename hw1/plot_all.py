@@ -9,8 +9,10 @@ logs for. The same logs give the same bytes. About ten seconds for each data set
 
 import argparse
 import itertools
+import sys
 from pathlib import Path
 
+from lab import say
 from lab.figure import (
     BLACK,
     BLUE,
@@ -33,7 +35,7 @@ from lab.figure import (
     subplots,
 )
 from lab.stats import MEASURES, SHARPNESS, barriers, correlations, last_epoch
-from lab.tables import LOGS, datasets, described, folder, read, remarks, say, stem, write_table
+from lab.tables import LOGS, datasets, described, folder, read, remarks, stem, write_table
 
 import numpy as np
 
@@ -308,3 +310,4 @@ def main():
 
 if __name__ == "__main__":
     main()
+    sys.exit(say.lost)

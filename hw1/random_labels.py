@@ -11,7 +11,7 @@ writes hw1/logs/random_labels_mnist.csv and the figure of the same name.
 
 import sys
 
-from lab import flags, runs
+from lab import flags, runs, settings
 
 import train
 
@@ -24,9 +24,9 @@ COLUMNS = ("label_corruption", "epoch", *train.METRICS)
 def main():
     """Train on labels that are shuffled to five degrees; log every loss on the way."""
     args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=5)
-    model = runs.mlp_for(args.dataset, 256, 256, 256)
-    settings = [
-        runs.setting(
+    model = settings.mlp_for(args.dataset, 256, 256, 256)
+    grid = [
+        settings.setting(
             args,
             model=model,
             label_corruption=corruption,
@@ -40,14 +40,14 @@ def main():
         for corruption in CORRUPTION
         for seed in args.seeds
     ]
-    tasks = [{"log": "random_labels", "runs": [setting]} for setting in settings]
+    tasks = [{"log": "random_labels", "runs": [setting]} for setting in grid]
     return runs.run(args, {"random_labels": COLUMNS}, tasks, measure)
 
 
 def measure(task, states, tensors):
     """Return a row for each epoch that was measured in training."""
     [setting], [state] = task["runs"], states
-    row = runs.common(setting) | {"label_corruption": setting["label_corruption"]}
+    row = settings.common(setting) | {"label_corruption": setting["label_corruption"]}
     return [row | measured for measured in state["history"]]
 
 

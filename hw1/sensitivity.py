@@ -15,7 +15,7 @@ writes hw1/logs/sensitivity_mnist.csv or sensitivity_cifar10.csv.
 
 import sys
 
-from lab import flags, runs
+from lab import flags, runs, settings
 
 import train
 from measures import input_gradient_norm, jacobian_norm, or_nan
@@ -51,11 +51,11 @@ def main():
     """Train one network at eight or more batch sizes; measure it at two stops."""
     args = flags.arguments(__doc__, "mnist", EPOCHS, quick_epochs=3, train_size=TRAIN_SIZE)
     tasks = []
-    for batch_size in runs.thin(args, BATCH_SIZES[args.dataset]):
+    for batch_size in settings.thin(args, BATCH_SIZES[args.dataset]):
         for seed in args.seeds:
-            setting = runs.setting(
+            setting = settings.setting(
                 args,
-                model=runs.mlp_for(args.dataset, *HIDDEN[args.dataset]),
+                model=settings.mlp_for(args.dataset, *HIDDEN[args.dataset]),
                 batch_size=batch_size,
                 train_size=args.train_size,
                 target=1.9 if args.quick else TARGET[args.dataset],
@@ -73,7 +73,7 @@ def measure(task, states, tensors):
     rows = []
     for stop, at in sorted(state["stops"].items()):
         model = train.network(setting, at["weights"], x_train.device)
-        row = runs.common(setting) | {"stop": stop, "epoch": at["epoch"]}
+        row = settings.common(setting) | {"stop": stop, "epoch": at["epoch"]}
         row |= train.metrics(model, x_train, y_train, x_test, y_test)
         for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
             x, y = x[:PROBE], y[:PROBE]

@@ -15,7 +15,7 @@ writes hw1/logs/sharpness_mnist.csv and reparametrization_mnist.csv. Box: Keskar
 
 import sys
 
-from lab import flags, runs
+from lab import flags, runs, settings
 
 import torch
 
@@ -54,17 +54,17 @@ def main():
     """Train one network in twelve ways; measure each at two stops; rescale the base one."""
     args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=3)
     approaches = {f"batch_size={size}": {"batch_size": size} for size in BATCH_SIZES} | OTHERS
-    model = runs.mlp_for(args.dataset, *HIDDEN[args.dataset])
+    model = settings.mlp_for(args.dataset, *HIDDEN[args.dataset])
     shared = {"model": model, "max_epochs": max(MAX_EPOCHS, args.epochs)}
     shared["target"] = 2.0 if args.quick else TARGET[args.dataset]
     tasks = []
     for seed in args.seeds:  # the longest to measure come first
-        setting = runs.setting(args, **shared, **BASE, seed=seed)
+        setting = settings.setting(args, **shared, **BASE, seed=seed)
         scales = SCALES[::5] if args.quick else SCALES
         tasks.append({"log": "reparametrization", "scales": scales, "runs": [setting]})
-    for approach, changes in runs.thin(args, approaches.items()):
+    for approach, changes in settings.thin(args, approaches.items()):
         for seed in args.seeds:
-            setting = runs.setting(args, **shared, **(BASE | changes), seed=seed)
+            setting = settings.setting(args, **shared, **(BASE | changes), seed=seed)
             tasks.append({"log": "sharpness", "approach": approach, "runs": [setting]})
     logs = {"sharpness": COLUMNS, "reparametrization": RESCALED}
     return runs.run(args, logs, tasks, measure)
@@ -76,12 +76,12 @@ def measure(task, states, tensors):
     tensors = train.prepare(setting, tensors)
     if task["log"] == "reparametrization":
         model = train.network(setting, state["stops"]["epochs"]["weights"], tensors[0].device)
-        row = runs.common(setting)
+        row = settings.common(setting)
         return [row | rescaled_row(model, scale, *tensors) for scale in task["scales"]]
     rows = []
     for stop, at in sorted(state["stops"].items()):
         model = train.network(setting, at["weights"], tensors[0].device)
-        row = runs.common(setting) | {"approach": task["approach"], "stop": stop}
+        row = settings.common(setting) | {"approach": task["approach"], "stop": stop}
         rows.append(row | {"epoch": at["epoch"]} | sharpness_row(model, *tensors))
     return rows
 

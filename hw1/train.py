@@ -7,14 +7,12 @@ device.
 """
 
 import hashlib
-import io
 import math
-import os
-import sys
 import time
 from functools import partial
 
 from lab.files import DATASETS
+from lab.store import restore, save
 
 import torch
 import torch.nn.functional as F
@@ -50,38 +48,6 @@ OPTIMIZERS = {
 SCHEDULES = ("constant", "linear")
 METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
 SECONDS_BETWEEN_CHECKPOINTS = 20
-
-
-class SettingError(ValueError):
-    """A setting that no run can be made with; the message is one sentence for the user."""
-
-
-def check(setting):
-    """Raise SettingError, before anything is trained, if a run with this setting cannot work."""
-    unknown = sorted(set(setting) - set(SETTING))
-    choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "dataset": DATASETS}
-    wrong = [name for name, known in choices.items() if setting[name] not in known]
-    positive = [name for name in ("lr", "batch_size", "epochs") if not setting[name] > 0]
-    if unknown:
-        raise SettingError(f"unknown setting {unknown[0]!r}: choose from {', '.join(SETTING)}")
-    if wrong:
-        known = ", ".join(choices[wrong[0]])
-        raise SettingError(f"{wrong[0]}={setting[wrong[0]]!r} is unknown: choose from {known}")
-    if positive:
-        raise SettingError(f"{positive[0]} must be positive, not {setting[positive[0]]}")
-    if not 0 <= setting["label_corruption"] <= 1:
-        raise SettingError(f"label_corruption must be in [0, 1], not {setting['label_corruption']}")
-    dataset = DATASETS[setting["dataset"]]
-    try:
-        outputs = network(setting)(torch.zeros(1, *dataset.shape))
-    except (ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingError(f"model {setting['model']!r} cannot be used: {reason}") from None
-    if outputs.shape != (1, dataset.classes):
-        raise SettingError(
-            f"model {setting['model']!r} has {outputs.shape[-1]} outputs, but"
-            f" {setting['dataset']} has {dataset.classes} classes"
-        )
 
 
 def seed_for(seed, purpose):
@@ -238,48 +204,3 @@ def record(state, model, tensors):
             weights = {k: v.cpu() * factor for k, v in model.state_dict().items()}
             stops[stop] = {"epoch": epoch, "reached": now, "weights": weights}
     return set(reached) <= set(stops)
-
-
-def fingerprint(device="cpu"):
-    """Return a digest of the weights after two epochs at batch size 32 on fixed random data.
-
-    Two machines with the same fingerprint compute the same bits in training.
-    """
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2000, 1, 8, 8, generator=generator).to(device)
-    y = torch.randint(10, (2000,), generator=generator).to(device)
-    sha = hashlib.sha256()
-    for name in ("mlp-64-64-64-10", "cnn-4"):
-        setting = SETTING | {"dataset": "digits", "model": name, "batch_size": 32, "epochs": 2}
-        model = network(setting, device=device)
-        optimizer = optim.Adam(model.parameters(), lr=1e-2)
-        for _ in epochs(model, optimizer, x, y, setting, 1):
-            pass
-        for parameter in model.parameters():
-            sha.update(parameter.detach().cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()[:16]
-
-
-def save(path, value):
-    """Write value (dicts, lists, numbers, strings, tensors) with its checksum, in one step."""
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    content = buffer.getvalue()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(hashlib.sha256(content).digest() + content)
-    part.replace(path)
-
-
-def restore(path):
-    """Return what `save` wrote, or None if nothing is there or, with a warning, it is damaged."""
-    try:
-        content = path.read_bytes()
-        if hashlib.sha256(content[32:]).digest() != content[:32]:
-            raise ValueError("its checksum is wrong")
-        return torch.load(io.BytesIO(content[32:]), weights_only=True)  # never runs a pickle's code
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # noqa: BLE001 - a crafted file can raise nearly anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        print(f"warning: {path.name} is damaged ({reason}): starting it again", file=sys.stderr)
-        return None

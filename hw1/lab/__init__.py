@@ -27,6 +27,23 @@ def end_if_script(code):
         os._exit(code)
 
 
+def say(text, stream="stdout"):
+    """Print a line; where nobody can read it (a closed pipe, a full disk), go on, and remember it.
+
+    `say.lost` is then True, and the script ends with exit code 1.
+    """
+    try:
+        print(text, file=getattr(sys, stream), flush=True)
+    except OSError as error:
+        say.lost = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1 if stream == "stdout" else 2)
+        if stream == "stdout":
+            say(f"cannot write to standard output: {error.strerror}", "stderr")
+
+
+say.lost = False
+
+
 @contextmanager
 def interruptible():
     """Within this block Ctrl-C raises KeyboardInterrupt, unless the program ignores Ctrl-C."""

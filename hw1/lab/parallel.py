@@ -6,19 +6,17 @@ call whose process dies is named, and the others go on.
 
 import multiprocessing
 import os
-import pickle
 import signal
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
-import lab
 from lab import HW1
 from lab.progress import Progress
-from lab.provenance import capability, modules_digest, pin_instructions
+from lab.provenance import modules_digest, pin_instructions
 
+import numpy as np
 import torch
 
 KILLED = "its process was killed (is there enough memory?)"
@@ -40,7 +38,7 @@ def side_by_side(workers, title, function, calls, costs=None):
         for key, arguments in calls.items():
             report = partial(progress.advance, key)
             if workers is None:  # in this very process, one after the other
-                yield key, *_call(report, function, arguments)
+                yield key, *call_here(report, function, arguments)
                 report(1)
             else:
                 futures[workers.submit(report, function, arguments)] = key
@@ -66,13 +64,16 @@ def workers(jobs, dask=None):
     """
     pin_instructions()
     if dask:
-        return _Cluster(dask)
+        from lab.cluster import Cluster  # needs Dask, which is optional
+
+        return Cluster(dask)
     return _Processes(jobs) if jobs > 1 else nullcontext()
 
 
-def _call(report, function, arguments):
-    """Return (value, None), or (None, what went wrong)."""
+def call_here(report, function, arguments):
+    """Call a function in this process; return (value, None), or (None, what went wrong)."""
     torch.set_num_threads(1)
+    np.finfo(np.float32), np.finfo(np.float64)  # older NumPy versions warn if this comes later
     torch.set_flush_denormal(True)
     try:
         return function(report, *arguments), None
@@ -172,7 +173,7 @@ def _serve(pipe, code):
         except EOFError:
             return
         if modules_digest() == code:
-            pipe.send(_call(lambda part: pipe.send(float(part)), function, arguments))
+            pipe.send(call_here(lambda part: pipe.send(float(part)), function, arguments))
         else:
             pipe.send((None, "the code changed while the script was running: start it again"))
 
@@ -180,88 +181,3 @@ def _serve(pipe, code):
 def _end_with_the_script():
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-# ---- a Dask cluster
-
-
-class _Cluster:
-    """The workers of a Dask scheduler. Each computes with the files and the PyTorch that it has."""
-
-    def __init__(self, address):
-        from dask.distributed import Client
-
-        try:
-            self.client = Client(address, timeout=10)
-        except Exception as error:  # noqa: BLE001 - a bad address can raise nearly anything
-            raise OSError(f"no Dask scheduler answers at {address} ({error})") from None
-        refusals = [error for _, error in self.client.run(_portable(None)).values() if error]
-        if max(self.client.nthreads().values(), default=1) > 1:
-            # The runs in one process would share its random generator.
-            refusals.append("start the Dask workers with --nthreads 1")
-        if refusals:
-            self.client.close()
-            raise OSError(refusals[0])
-        self.executor = self.client.get_executor(pure=False)
-
-    def submit(self, report, function, arguments):
-        return self.executor.submit(_portable((function, arguments)))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.client.close()
-
-
-def _portable(call):
-    """Pack a call for the Dask workers, which do not know yet where our modules are.
-
-    A worker stays up between two runs of a script, in which our code may have changed: it then
-    imports our modules again, and computes only if they are the caller's.
-    """
-    import cloudpickle  # it comes with Dask
-
-    content, here, wanted = cloudpickle.dumps(call), str(HW1), _identity()
-
-    def compute():  # this function travels as code, hence the imports inside
-        import importlib
-        import socket
-        import sys
-
-        sys.path[:0] = [here] * (here not in sys.path)
-        if getattr(sys.modules.get("lab"), "identity", None) != wanted:
-            for name, module in list(sys.modules.items()):
-                if str(getattr(module, "__file__", None)).startswith(here):
-                    del sys.modules[name]
-            importlib.invalidate_caches()
-        try:
-            return importlib.import_module("lab.parallel").compute_if_alike(content, wanted)
-        except ImportError as error:
-            where = f"{socket.gethostname()}, {sys.executable}"
-            return None, f"the Dask worker on {where} cannot compute: {error}"
-
-    return compute
-
-
-def compute_if_alike(content, wanted):
-    """On a Dask worker: compute a pickled call if code, PyTorch and processor are the caller's."""
-    pin_instructions()
-    found = _identity()
-    for name, value in wanted.items():
-        if found[name] != value:
-            return None, (
-                f"the Dask worker on {socket.gethostname()} has another {name}"
-                f" ({found[name][:12]} instead of {value[:12]}): make them the same"
-            )
-    lab.identity = wanted
-    call = pickle.loads(content)
-    return _call(lambda part: None, *call) if call else (None, None)
-
-
-def _identity():
-    return {
-        "version of the code": modules_digest(),
-        "PyTorch": torch.__version__,
-        "set of vector instructions": capability(),
-    }

@@ -5,6 +5,8 @@ import sys
 import threading
 import time
 
+from lab import say
+
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30
@@ -20,7 +22,7 @@ class Progress:
     def __init__(self, title, costs):
         self.title, self.costs = title, costs
         self.parts = dict.fromkeys(costs, 0.0)
-        self.over, self.terminal = threading.Event(), sys.stderr.isatty()
+        self.over, self.terminal = threading.Event(), sys.stderr is not None and sys.stderr.isatty()
 
     def advance(self, key, part):
         """Say that this part, from 0 to 1, of the work behind `key` is done."""
@@ -52,4 +54,4 @@ class Progress:
         if self.terminal:
             self.bar.refresh()
         else:
-            print(str(self.bar).replace("|", "").strip(), file=sys.stderr, flush=True)
+            say(str(self.bar).replace("|", "").strip(), "stderr")

@@ -6,7 +6,6 @@ Imports no torch. logs.py is the other side: it writes the logs.
 import csv
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,12 +97,3 @@ def write(path, fill):
 def folder(text):
     """Return the path that a user typed; `~` is the home folder, also in `--out=~/runs`."""
     return Path(os.path.expanduser(text))
-
-
-def say(text):
-    """Print a line; where nobody can read it (a closed pipe, a full disk), end with exit code 1."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
-        sys.exit(f"cannot write to standard output: {error.strerror}")

@@ -21,7 +21,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from lab.tables import folder, say, write
+from lab import say
+from lab.tables import folder, write
 
 import typst
 
@@ -104,3 +105,4 @@ def main(argv=None):
 
 if __name__ == "__main__":
     main()
+    sys.exit(say.lost)

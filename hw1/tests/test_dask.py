@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from lab import cluster as lab_cluster
 from lab import parallel
 
 import kill
@@ -110,6 +111,7 @@ def test_no_scheduler_is_one_sentence(tmp_path):
 
 MEASURE = """
 import sys
+from lab import cluster as lab_cluster
 from lab import parallel
 import train
 
@@ -143,11 +145,11 @@ def test_a_worker_that_stays_up_computes_with_the_code_of_today(tmp_path):
 
 def test_workers_that_would_compute_otherwise_are_refused(monkeypatch):
     """Other code, another PyTorch, other instructions: one sentence that names the worker."""
-    wanted = parallel._identity()
+    wanted = lab_cluster.identity()
     for name in wanted:
-        value, error = parallel.compute_if_alike(b"", wanted | {name: "something else"})
+        value, error = lab_cluster.compute_if_alike(b"", wanted | {name: "something else"})
         assert value is None and name in error and socket.gethostname() in error
-    compute = parallel._portable(None)
+    compute = lab_cluster.portable(None)
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delattr("lab.identity", raising=False)
     modules = dict(sys.modules)

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import flags, provenance, runs
+from lab import cache, flags, provenance, runs, settings
 
 import kill
 import pytest
@@ -48,9 +48,9 @@ def arguments(monkeypatch, out, *words):
 def run(args, **changes):
     """Train and log a little network for each seed, and one more with the changes, if any."""
     shared = {"model": "mlp-64-8-10", "batch_size": 100}
-    settings = [runs.setting(args, **shared, seed=seed) for seed in args.seeds]
-    settings += [runs.setting(args, **(shared | changes))] if changes else []
-    tasks = [{"log": "random_labels", "runs": [setting]} for setting in settings]
+    grid = [settings.setting(args, **shared, seed=seed) for seed in args.seeds]
+    grid += [settings.setting(args, **(shared | changes))] if changes else []
+    tasks = [{"log": "random_labels", "runs": [setting]} for setting in grid]
     columns = {"random_labels": random_labels.COLUMNS}
     return runs.run(args, columns, tasks, random_labels.measure)
 
@@ -69,9 +69,9 @@ def test_seeds_that_are_added_later_change_no_byte(monkeypatch, tmp_path):
 
 def test_what_matters_changes_the_key_and_a_comment_does_not(monkeypatch, tmp_path):
     args = arguments(monkeypatch, tmp_path)
-    setting = runs.setting(args, model="mlp-64-8-10")
-    keys = {runs._key(["data"], setting), runs._key(["other data"], setting)}
-    keys |= {runs._key(["data"], setting | {name: "other"}) for name in setting}
+    setting = settings.setting(args, model="mlp-64-8-10")
+    keys = {cache.key(["data"], setting), cache.key(["other data"], setting)}
+    keys |= {cache.key(["data"], setting | {name: "other"}) for name in setting}
     assert len(keys) == 2 + len(setting)
 
 
@@ -162,14 +162,14 @@ def test_a_damaged_checkpoint_is_made_again(monkeypatch, tmp_path, capsys, damag
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_cached_tensors_are_made_again(monkeypatch, tmp_path, damage):
     args, trap = arguments(monkeypatch, tmp_path), tmp_path / "trap"
-    monkeypatch.setattr(runs, "HW1", tmp_path)
+    monkeypatch.setattr(cache, "HW1", tmp_path)
     assert run(args) == 0
     [path] = (tmp_path / "checkpoints" / "data").glob("*.tensors")
     wanted, sound = log(tmp_path), path.read_bytes()
     content = DAMAGES[damage](sound, trap)
     path.unlink()  # this process has mapped it
     path.write_bytes(content[32:] if damage.startswith("hostile") else content)
-    runs._tensors.cache_clear()
+    cache.tensors.cache_clear()
     shutil.rmtree(tmp_path / "checkpoints" / "random_labels_digits")
     assert run(args) == 0
     assert log(tmp_path) == wanted and path.read_bytes() == sound and not trap.exists()
@@ -252,7 +252,7 @@ PROBE = """
 import os, signal, sys
 from pathlib import Path
 import random_labels
-from lab import flags, provenance, runs
+from lab import cache, flags, provenance, runs, settings
 
 DEADLY = Path(__file__).with_name("deadly")
 
@@ -263,8 +263,8 @@ def measure(task, states, tensors):
 
 if __name__ == "__main__":
     args = flags.arguments("Probe.", "digits", {"digits": 2}, quick_epochs=2)
-    settings = [runs.setting(args, model="mlp-64-8-10", seed=seed) for seed in args.seeds]
-    tasks = [{"log": "probe", "runs": [setting]} for setting in settings]
+    grid = [settings.setting(args, model="mlp-64-8-10", seed=seed) for seed in args.seeds]
+    tasks = [{"log": "probe", "runs": [setting]} for setting in grid]
     sys.exit(runs.run(args, {"probe": random_labels.COLUMNS}, tasks, measure))
 """
 

@@ -5,6 +5,8 @@ import hashlib
 import math
 import re
 
+from lab import settings, store
+
 import numpy as np
 import pytest
 import torch
@@ -196,7 +198,7 @@ def test_no_test_example_is_ever_trained_on(tensors):
 def test_a_crafted_checkpoint_with_a_right_checksum_is_refused_with_one_warning(tmp_path, capsys):
     for content in (b"", b"not a pickle", b"\x80\x02}q\x00.", b"PK\x05\x06" + bytes(18)):
         (tmp_path / "state").write_bytes(hashlib.sha256(content).digest() + content)
-        assert train.restore(tmp_path / "state") is None
+        assert store.restore(tmp_path / "state") is None
         assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -221,9 +223,9 @@ def test_a_crafted_checkpoint_with_a_right_checksum_is_refused_with_one_warning(
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_with_one_sentence(change, message):
-    train.check(BASE)
-    with pytest.raises(train.SettingError, match=re.escape(message)) as error:
-        train.check(BASE | change)
+    settings.check_setting(BASE)
+    with pytest.raises(settings.SettingError, match=re.escape(message)) as error:
+        settings.check_setting(BASE | change)
     assert "\n" not in str(error.value)
 
 
@@ -247,9 +249,9 @@ def test_a_finished_run_holds_its_setting_and_leaves_no_checkpoint(tensors, tmp_
 
 
 def test_the_fingerprint_follows_the_bits_of_training(monkeypatch):
-    before = train.fingerprint()
-    assert before == train.fingerprint()
+    before = settings.fingerprint()
+    assert before == settings.fingerprint()
     cross_entropy = train.F.cross_entropy
     nearly = lambda *a, **k: cross_entropy(*a, **k) * (1 + 1e-6)
     monkeypatch.setattr(train.F, "cross_entropy", nearly)
-    assert train.fingerprint() != before
+    assert settings.fingerprint() != before
