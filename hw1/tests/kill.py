@@ -2,9 +2,10 @@
 
     python hw1/tests/kill.py [--times 40]
 
-Works in a temporary folder, on a copy of hw1 that keeps a checkpoint after every epoch. Prints a
-line for each trial and a summary. The exit code is 1 if a CSV differs from an undisturbed run's, a
-.part file is left or a process outlives its killed group. A trial takes ten seconds on two cores.
+Works in a temporary folder, on a copy of hw1 that keeps a checkpoint after every epoch. What is
+killed changes from trial to trial (KINDS). Prints a line for each trial and a summary. The exit
+code is 1 if a CSV differs from an undisturbed run's, a .part file or a file in /dev/shm is left, a
+process outlives its script, or a traceback is printed. A trial takes ten seconds on two cores.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 
 HW1 = Path(__file__).resolve().parent.parent
 SCRIPTS = ("random_labels", "param_sweep", "interpolation", "sensitivity", "sharpness")
+KINDS = ("group", "script", "worker", "SIGTERM", "SIGHUP")
 FLAGS = ["--dataset", "digits", "--quick", "--seeds", "0", "--epochs", "8", "--jobs", "2"]
 
 
@@ -62,19 +64,45 @@ def contents(out):
     return {path.name: path.read_bytes() for path in (out / "logs").glob("*.csv")}
 
 
-def trial(hw1, script, out, moment, wanted):
-    """Kill the script at this moment, start it again; return whether it died, and what is wrong."""
+def children(pid):
+    """Return the children of a process, on Linux."""
+    files = Path("/proc").glob(f"{pid}/task/*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
+def shared_memory():
+    """Return the names in /dev/shm that Python's processes and PyTorch may leave there."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith(("sem.mp-", "torch_"))}
+
+
+def kill(process, kind):
+    """Kill a whole process group, the script alone, one of its workers, or send it a signal."""
+    with contextlib.suppress(OSError):  # it has ended already
+        if kind == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+        elif kind == "worker":
+            workers = [pid for server in children(process.pid) for pid in children(server)]
+            for worker in workers[:1]:
+                os.kill(worker, signal.SIGKILL)
+        else:
+            process.send_signal(getattr(signal, kind, signal.SIGKILL))
+
+
+def trial(hw1, script, out, moment, wanted, kind="group"):
+    """Kill the script at this moment, start it again; return its exit code, and what is wrong."""
+    before = shared_memory()
     process = start(hw1, script, out)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(moment)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    killed, ended = process.wait() == -signal.SIGKILL, gone(process.pid, 3)
-    code = start(hw1, script, out).wait()
+    kill(process, kind)
+    code, ended = process.wait(), gone(process.pid, 10)
+    again = start(hw1, script, out).wait()
     wrong = [] if ended else ["a process survives"]
     wrong += [f"{path} is left" for path in out.rglob("*.part")]
-    wrong += [] if code == 0 and contents(out) == wanted else [f"another CSV, exit code {code}"]
-    return killed, wrong
+    wrong += [f"/dev/shm/{name} is left" for name in shared_memory() - before]
+    wrong += ["a traceback"] * ("Traceback" in Path(f"{out}.log").read_text())
+    wrong += [] if again == 0 and contents(out) == wanted else [f"another CSV, exit code {again}"]
+    return code, wrong
 
 
 def main():
@@ -92,10 +120,11 @@ def main():
                 wanted[script] = contents(folder / script), time.monotonic() - started
             undisturbed, seconds = wanted[script]
             moment = draw.uniform(0.1, 0.9) * seconds
-            killed, wrong = trial(hw1, script, folder / f"out {number}", moment, undisturbed)
-            fate = f"killed after {moment:.1f} s" if killed else "ended before the kill"
+            kind, out = draw.choice(KINDS), folder / f"out {number}"
+            code, wrong = trial(hw1, script, out, moment, undisturbed, kind)
+            fate = f"{kind} killed after {moment:.1f} s, exit code {code}"
             print(f"{number} {script}: {fate}: {'; '.join(wrong) or 'same bytes'}", flush=True)
-            kills, bad = kills + killed, bad + bool(wrong)
+            kills, bad = kills + (code != 0), bad + bool(wrong)
     print(f"{times} trials, {kills} kills, {bad} failures")
     return bad > 0
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab import files, runs, settings
+
 import pytest
 import torch
 from torch import nn
@@ -29,25 +31,29 @@ FURTHER = {
     "param_sweep": ["width", "train_size", "label_corruption", "epoch", *METRICS],
     "interpolation": PATH,
     "interpolation_shared": PATH,
-    "sensitivity": ["stop", "epoch", *METRICS, "input_gradient_norm_train",
-                    "input_gradient_norm_test", "jacobian_norm_train", "jacobian_norm_test"],
-    "sharpness": ["approach", "stop", "epoch", *METRICS, "input_gradient_norm_test",
-                  "jacobian_norm_test", "parameter_gradient_norm", "hessian_norm",
-                  "hessian_norm_block", "residual", "epsilon", "sharpness", "sharpness_ball",
-                  "sharpness_box"],
-    "reparametrization": ["scale", *METRICS, "max_output_change", "hessian_norm", "sharpness",
-                          "input_gradient_norm_test", "jacobian_norm_test"],
-}  # fmt: skip
-ROWS = {  # of a quick run with one seed
-    "random_labels": 5 * 6, "param_sweep": 3 * 2, "interpolation": 2 * 2 * 13,
-    "interpolation_shared": 2 * 2 * 13, "sensitivity": 3 * 2, "sharpness": 3 * 2,
-    "reparametrization": 3,
-}  # fmt: skip
-SCRIPTS = {
-    "random_labels": ["random_labels"], "param_sweep": ["param_sweep"],
-    "interpolation": ["interpolation", "interpolation_shared"], "sensitivity": ["sensitivity"],
-    "sharpness": ["sharpness", "reparametrization"],
-}  # fmt: skip
+    "sensitivity": [
+        *["stop", "epoch", *METRICS],
+        *["input_gradient_norm_train", "input_gradient_norm_test"],
+        *["jacobian_norm_train", "jacobian_norm_test"],
+    ],
+    "sharpness": [
+        *["approach", "stop", "epoch", *METRICS, "input_gradient_norm_test", "jacobian_norm_test"],
+        *["parameter_gradient_norm", "hessian_norm", "hessian_norm_block", "residual", "epsilon"],
+        *["sharpness", "sharpness_ball", "sharpness_box"],
+    ],
+    "reparametrization": [
+        *["scale", *METRICS, "max_output_change", "hessian_norm", "sharpness"],
+        *["input_gradient_norm_test", "jacobian_norm_test"],
+    ],
+}
+FIGURE = {"interpolation_shared": "interpolation"}
+SCRIPTS = {  # its logs, and their rows in a quick run with one seed
+    "random_labels": {"random_labels": 5 * 6},
+    "param_sweep": {"param_sweep": 3 * 2},
+    "interpolation": {"interpolation": 2 * 2 * 13, "interpolation_shared": 2 * 2 * 13},
+    "sensitivity": {"sensitivity": 3 * 2},
+    "sharpness": {"sharpness": 3 * 2, "reparametrization": 3},
+}
 
 
 def start(script, out, *flags):
@@ -65,10 +71,10 @@ def rows(out, log):
 def test_a_quick_run_writes_its_columns_rows_and_finite_numbers(script, tmp_path):
     done = start(script, tmp_path / "out", "--seeds", "7", "--jobs", "1")
     assert done.returncode == 0, done.stderr
-    for log in SCRIPTS[script]:
+    for log, wanted in SCRIPTS[script].items():
         table = rows(tmp_path / "out", log)
         assert list(table[0]) == COMMON + FURTHER[log]
-        assert len(table) == ROWS[log]
+        assert len(table) == wanted
         text = {"dataset", "model", "optimizer", "pair", "alignment", "approach", "stop"}
         for row in table:
             empty = {row["pair"]} if "pair" in row else set()
@@ -80,28 +86,37 @@ def test_a_quick_run_writes_its_columns_rows_and_finite_numbers(script, tmp_path
         about = json.loads((tmp_path / "out" / "logs" / f"{log}_digits.json").read_text())
         assert about["command"].startswith(f"python hw1/{script}.py")
         assert 0 < about["core_gflops"] < 10_000
-        assert {"versions", "device", "threads", "git_commit", "data_digest", "seconds"} <= set(
-            about
-        )
+        assert {"versions", "device", "threads", "git_commit", "data_digest", "seconds"} <= {*about}
+        assert about["quick"] is True and len(about["fingerprint"]) == 16
+        assert (tmp_path / "out" / "figures" / f"{FIGURE.get(log, log)}_digits.png").exists()
     assert not list(tmp_path.rglob("*.part"))
 
 
 def test_every_flag_changes_something(tmp_path):
     first = start("param_sweep", tmp_path / "a", "--seeds", "0", "--jobs", "1")
     base = rows(tmp_path / "a", "param_sweep")
-    assert "1 at a time on cpu" in first.stdout
+    assert "3 runs on digits: 0 finished, 3 to do, 1 at a time on cpu" in first.stdout
     assert {row["seed"] for row in base} == {"0"} and base[1]["epoch"] == "5"
     again = start(
         "param_sweep", tmp_path / "a", "--seeds", "1", "2", "--epochs", "2", "--jobs", "2"
     )
     table = rows(tmp_path / "a", "param_sweep")
     assert "2 at a time on cpu" in again.stdout
+    assert "has other settings: it is kept as" in again.stdout  # nothing is lost
+    [earlier] = (tmp_path / "a" / "logs" / "earlier").glob("*.csv")
+    with earlier.open() as file:
+        assert list(csv.DictReader(file)) == base
     assert {row["seed"] for row in table} == {"1", "2"} and table[1]["epoch"] == "2"
     folder = tmp_path / "a" / "checkpoints" / "param_sweep_digits"
     before = set(folder.glob("*.state"))
     start("param_sweep", tmp_path / "a", "--seeds", "0", "--fresh")
     assert len(before) == 9 and len(set(folder.glob("*.state"))) == 3
     assert rows(tmp_path / "a", "param_sweep") == base  # the same numbers from the same seed
+    small = start("param_sweep", tmp_path / "a", "--seeds", "0", "--train-size", "100")
+    assert "0 finished, 3 to do" in small.stdout
+    assert {row["train_size"] for row in rows(tmp_path / "a", "param_sweep")} == {"100"}
+    start("param_sweep", tmp_path / "a", "--seeds", "0", "--train-size", "5000")
+    assert {row["train_size"] for row in rows(tmp_path / "a", "param_sweep")} == {"1000"}  # used
     elsewhere = start("param_sweep", tmp_path / "a", "--data-dir", tmp_path, "--dataset", "mnist")
     assert elsewhere.returncode == 2 and str(tmp_path) in elsewhere.stderr
     if not torch.cuda.is_available():
@@ -117,9 +132,9 @@ def test_help_shows_every_default(tmp_path):
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         flags = re.findall(r"^  (--[\w-]+)(.*(?:\n {10,}.*)*)", text, re.MULTILINE)
         assert {flag for flag, _ in flags} >= {
-            "--dataset", "--data-dir", "--seeds", "--epochs", "--device", "--jobs", "--out",
-            "--quick", "--fresh",
-        }  # fmt: skip
+            *["--dataset", "--data-dir", "--seeds", "--epochs", "--device", "--jobs", "--out"],
+            *["--quick", "--fresh"],
+        }
         for flag, about in flags:
             assert "default" in about or flag in ("--help", "--dask"), flag
 
@@ -213,13 +228,70 @@ def test_a_diverged_model_gives_a_row_of_nan_in_both_logs_of_sharpness():
 
 def test_importing_a_script_does_nothing(tmp_path):
     code = "import random_labels, param_sweep, interpolation, sensitivity, sharpness, plot_all"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
-        env=os.environ | {"PYTHONPATH": str(HW1)},
-    )  # fmt: skip
+    options = {"cwd": tmp_path, "capture_output": True, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(HW1)}
+    done = subprocess.run([sys.executable, "-c", code], check=True, env=environment, **options)
     assert not done.stdout and not list(tmp_path.iterdir())
 
 
+def test_a_finished_run_is_loaded_by_its_setting(tmp_path):
+    start("random_labels", tmp_path, "--seeds", "0", "1", "--epochs", "1")
+    table = rows(tmp_path, "random_labels")
+    raw = files.arrays("digits")
+    few = {key: value[: settings.QUICK[key[2:]]] for key, value in raw.items()}
+    _, _, x_test, y_test = data.standardise(few)  # as --quick does
+    for corruption, seed in ((0.0, 0), (1.0, 1)):
+        wanted = {"dataset": "digits", "label_corruption": corruption, "seed": seed}
+        model = runs.load("random_labels", out=tmp_path, **wanted)
+        [row] = [
+            row
+            for row in table
+            if (float(row["label_corruption"]), int(row["seed"])) == (corruption, seed)
+            and row["epoch"] == "1"
+        ]
+        loss, accuracy = train.evaluate(model, x_test, y_test)
+        assert loss == pytest.approx(float(row["test_loss"]), rel=1e-6)
+        assert accuracy == pytest.approx(float(row["test_acc"])) and not model.training
+    with pytest.raises(ValueError, match="2 finished runs of random_labels.*give one of seed"):
+        runs.load("random_labels", out=tmp_path, label_corruption=0.5)
+    with pytest.raises(ValueError, match=r"0 finished runs.*run random_labels.py first"):
+        runs.load("random_labels", out=tmp_path, seed=7)
+
+
+PAIRS = {  # a pair of interpolation.py: what it says, or "" if it works
+    "optimizer": (("sgd", "adam"), {}, ""),
+    "weight_decay": ((0.0, 0.1), {"optimizer": "adamw"}, ""),
+    "dropout": ((0.0, 0.2), {}, ""),
+    "label_corruption": ((0.0, 0.5), {}, ""),
+    "batch_size": ((32, 256), {"model": "cnn-2"}, ""),
+    "model": (("mlp-64-8-10", "mlp-64-16-10"), {}, "there is no line between mlp-64-8-10 and"),
+    "colour": (("red", "blue"), {}, "unknown setting 'colour'"),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_any_setting_may_be_a_pair_and_what_cannot_work_is_refused_at_once(
+    pair, tmp_path, monkeypatch, capsys
+):
+    """All was trained and measured, and then came a traceback of the CSV writer."""
+    values, shared, message = PAIRS[pair]
+    monkeypatch.setattr(interpolation, "PAIRS", {pair: (values, shared)})
+    monkeypatch.setattr(runs, "draw", lambda args: 0)
+    words = ["--dataset", "digits", "--quick", "--jobs", "1", "--seeds", "0", "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", ["interpolation.py", *words, "--out", str(tmp_path)])
+    assert interpolation.main() == (2 if message else 0)
+    error = capsys.readouterr().err
+    if message:
+        assert message in error and error.count("\n") == 1
+        assert not list(tmp_path.rglob("*.state"))
+    else:
+        table = rows(tmp_path, "interpolation")
+        assert {row["setting_2"] for row in table} == {str(values[1])}
+        assert all(row.get(pair, "") == "" for row in table)
+
+
 def test_a_dozen_cnns_span_a_factor_of_300_in_parameters():
-    sizes = [models.count_params(models.build(f"cnn-{w}", 3)) for w in param_sweep.CNN_WIDTHS]
+    sizes = [
+        models.count_params(models.build(f"cnn-{w}", channels=3)) for w in param_sweep.CNN_WIDTHS
+    ]
     assert len(sizes) >= 12 and max(sizes) / min(sizes) > 300

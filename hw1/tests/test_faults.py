@@ -300,9 +300,11 @@ def test_the_number_of_jobs_changes_no_byte(undisturbed, tmp_path):
     assert kill.contents(tmp_path / "out") == wanted
 
 
-def test_killed_and_started_again_no_byte_changes(undisturbed, tmp_path):
+@pytest.mark.parametrize(("kind", "part"), [("group", 0.7), ("worker", 0.6), ("SIGTERM", 0.5)])
+def test_killed_and_started_again_no_byte_changes(undisturbed, tmp_path, kind, part):
     hw1, wanted, seconds = undisturbed
-    assert kill.trial(hw1, "param_sweep", tmp_path / "out", 0.7 * seconds, wanted)[1] == []
+    moment = part * seconds
+    assert kill.trial(hw1, "param_sweep", tmp_path / "out", moment, wanted, kind)[1] == []
 
 
 def test_workers_end_when_only_their_parent_is_killed(undisturbed, tmp_path):
@@ -311,6 +313,28 @@ def test_workers_end_when_only_their_parent_is_killed(undisturbed, tmp_path):
     process.kill()
     process.wait()
     assert kill.gone(process.pid, 15)
+
+
+LIKE_WINDOWS = """if True:
+    import multiprocessing, os, runpy, signal, sys
+    for name in ("pthread_sigmask", "SIGHUP", "setitimer", "alarm"):
+        delattr(signal, name)
+    for name in ("sched_getaffinity", "killpg", "getpgid", "setsid"):
+        delattr(os, name)
+    multiprocessing.get_all_start_methods = lambda: ["spawn"]
+    script, *flags = sys.argv[1:]
+    sys.argv = [script, *flags]
+    sys.path[0] = os.path.dirname(script)
+    sys.exit(runpy.run_path(script, run_name="__main__"))
+"""
+
+
+def test_a_script_runs_without_what_windows_lacks(undisturbed, tmp_path):
+    hw1, wanted, _ = undisturbed
+    flags = [hw1 / "param_sweep.py", *kill.FLAGS, "--out", tmp_path / "out"]
+    command = [sys.executable, "-c", LIKE_WINDOWS, *map(str, flags)]
+    subprocess.run(command, check=False, capture_output=True)
+    assert kill.contents(tmp_path / "out") == wanted
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.7, 1.1, 1.5])
