@@ -8,16 +8,8 @@ bytes, or how many settings agree within the spread over seeds, and which do not
 
 Compared are the means over seeds of all measured values of each setting, at the last epoch. A line
 of models (interpolation over alpha, rescaling over scale) counts as one: its mean, and for alpha
-also both ends and the highest loss between them, the top of the barrier. Accuracies are compared as
-they are and everything else as logarithms.
-
-Statistics: with n committed seeds of mean r and k own seeds of mean m from one distribution,
-(m - r) / (s sqrt(1/n + 1/k)) follows Student's t. Three seeds tell little about s, so s is the
-larger of two: the setting's own standard deviation, and that of all settings of its log and stop,
-pooled; and at least 0.001, for rounding. As settings differ in their spread, at most 10 degrees of
-freedom are counted. P-values are Holm-corrected over everything compared, at the joint level 0.01.
-In simulated repetitions with the spreads of these logs, a correct single log failed in 0 to 6% of
-cases and all logs together in 0 to 15%; the higher numbers take the uneven spreads at face value.
+also both ends and the highest loss between them, the top of the barrier. Accuracies are compared
+as they are and everything else as logarithms. lab/agreement.py explains the statistics.
 """
 
 import argparse
@@ -25,83 +17,14 @@ import csv
 import json
 import re
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
+from lab.agreement import SHARE, compare_means, holm, read
+
 import numpy as np
-from scipy.stats import t as student
 
 LOGS = Path(__file__).resolve().parent / "logs"
-SETTINGS = ("dataset", "model", "n_params", "optimizer", "lr", "batch_size", "seed", "width")
-SETTINGS += ("label_corruption", "train_size", "pair", "setting_1", "setting_2", "alignment")
-SETTINGS += ("stop", "approach", "epsilon", "scale", "epoch", "alpha")  # the rest is measured
-ROUNDING = ("residual", "max_output_change")  # measured, but only the error of a computation
-SHARE = re.compile("acc|confidence")
-FLOOR, MOST_DF, LEVEL = 1e-3, 10, 0.01
-
-
-def read(path):
-    """Return {(setting, name): {seed: value}} of a CSV; a setting is ((column, text), ...)."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, strict=True))
-    if not rows or "seed" not in rows[0] or any(None in {*row, *row.values()} for row in rows):
-        raise ValueError("it has no rows, no column seed, or a row that is cut off")
-    x = next((c for c in ("alpha", "scale", "epoch") if c in rows[0]), "seed")
-    runs, found = defaultdict(dict), defaultdict(dict)
-    for row in rows:
-        setting = tuple((c, row[c]) for c in SETTINGS if c in row and c not in ("seed", x))
-        run, at = runs[setting, row["seed"]], float(row[x])
-        if at in run:
-            raise ValueError("two rows have the same setting and the same seed")
-        run[at] = scaled(row)
-    for (setting, seed), points in runs.items():
-        first, last = min(points), max(points)
-        if x in ("alpha", "scale"):
-            setting += ((f"{x}s", f"{len(points)} from {first:g} to {last:g}"),)
-        elif ("stop", "train_loss") not in setting:  # at that stop the epoch is a result
-            setting += (("epochs", f"{last:g}"),)
-        for name, value in (points[last] if x in ("epoch", "seed") else along(points)).items():
-            found[setting, name][seed] = value
-    return dict(found)
-
-
-def scaled(row):
-    """Return the measured values of a row: accuracies as they are, logarithms of the others."""
-    values = {c: float(v) for c, v in row.items() if c not in (*SETTINGS, *ROUNDING)}
-    return {c: v if SHARE.search(c) else np.log(np.maximum(v, 1e-12)) for c, v in values.items()}
-
-
-def along(points):
-    """Return what stands for a line of models: {name: value} from {alpha or scale: values}."""
-    names = next(iter(points.values()))
-    values = {f"mean {c}": np.mean([row[c] for row in points.values()]) for c in names}
-    if {0, 1} <= points.keys():
-        between = [row for at, row in points.items() if 0 <= at <= 1]
-        losses = [c for c in names if c.endswith("loss")]
-        values |= {f"highest {c}": np.max([row[c] for row in between]) for c in losses}
-        values |= {f"{c} at alpha {at}": points[at][c] for at in (0, 1) for c in names}
-    return values
-
-
-def tests(own, committed):
-    """Return [p-value, setting, name, own mean, committed mean] of each mean that both have."""
-    spreads, found = defaultdict(list), []
-    for (setting, name), seeds in committed.items():
-        values = list(seeds.values())
-        if len(values) > 1 and np.isfinite(values).all():
-            spreads[dict(setting).get("stop"), name].append((np.var(values, ddof=1), len(values)))
-    for setting, name in own.keys() & committed.keys():
-        x, y = (list(runs[setting, name].values()) for runs in (own, committed))
-        others = spreads[dict(setting).get("stop"), name]
-        if others and np.isfinite(y).all():
-            variance = max(FLOOR**2, np.mean([v for v, _ in others]))
-            if len(y) > 1:
-                variance = max(variance, np.var(y, ddof=1))
-            t = (np.mean(x) - np.mean(y)) / np.sqrt(variance * (1 / len(x) + 1 / len(y)))
-            df = min(MOST_DF, sum(n - 1 for _, n in others))
-            p = 2 * student.sf(abs(t), df) if np.isfinite(t) else 0.0  # a diverged run is out
-            found.append((p, setting, name, np.mean(x), np.mean(y)))
-    return found
 
 
 def differences(own, committed):
@@ -169,7 +92,7 @@ def compare(path, other):
     made = [" ".join(re.findall(r"--quick|--train-size[ =]\w+", c)) for c in commands]
     if made[0] != made[1]:  # flags that not every CSV shows
         return [f"not comparable: {made[0] or 'all'} instead of {made[1] or 'all'} examples"], []
-    say, found = differences(own, committed), tests(own, committed)
+    say, found = differences(own, committed), compare_means(own, committed)
     unknown = ["not comparable: the committed log does not tell the spread over seeds"]
     return say if say or found else unknown, found
 
@@ -186,13 +109,6 @@ def judge(found, failed):
         where = title(setting, [test[1] for test in found])
         lines.append("out: {} {:.4g} instead of {:.4g} at {}".format(name, *shown, where))
     return lines
-
-
-def holm(found):
-    """Return the tests that are significant together at LEVEL (Holm 1979)."""
-    found = sorted(found, key=lambda test: test[0])
-    ok = (i for i, test in enumerate(found) if test[0] > LEVEL / (len(found) - i))
-    return found[: next(ok, len(found))]
 
 
 def main():

@@ -5,7 +5,7 @@ import socket
 
 import lab
 from lab import HW1
-from lab.parallel import call_here
+from lab.parallel import call_here, ignore
 from lab.provenance import capability, modules_digest, pin_instructions
 
 import torch
@@ -82,7 +82,7 @@ def compute_if_alike(content, wanted):
             )
     lab.identity = wanted
     call = pickle.loads(content)
-    return call_here(lambda part: None, *call) if call else (None, None)
+    return call_here(ignore, *call) if call else (None, None)
 
 
 def identity():

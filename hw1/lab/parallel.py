@@ -48,6 +48,17 @@ def side_by_side(workers, title, function, calls, costs=None):
             yield key, *_outcome(future)
 
 
+def call(workers, function, *arguments):
+    """Return the value of one call, None if it failed."""
+    if workers is None:
+        return call_here(ignore, function, arguments)[0]
+    return _outcome(workers.submit(ignore, function, arguments))[0]
+
+
+def ignore(part):
+    """Report to nobody which part of a call is done."""
+
+
 def _outcome(future):
     error = future.exception()
     if error is None:

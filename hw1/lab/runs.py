@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from lab import HW1, INTERRUPTED, cache, end_if_script, files, interruptible, logs, say
-from lab.parallel import side_by_side, workers
+from lab.parallel import call, side_by_side, workers
 from lab.provenance import code_digest
 from lab.settings import COMMON, SettingError, check_setting, common, fingerprint
 from lab.store import restore, save
@@ -51,16 +51,17 @@ def _run(args, columns, tasks, measure, check):
             check_setting(setting)
         if check:
             check(task)
-    context = cache.prepare(args)
-    with workers(args.jobs, args.dask) as found:
+    with workers(args.jobs, args.dask) as found:  # they start while the data are read
+        context = cache.prepare(args)
         states, seconds, bad = _train_all(args, tasks, context, found)
         rows, failed = _measure_all(args, tasks, measure, states, context, found)
+        bits = call(found, fingerprint, args.device)
     for message in bad + failed:
         say(f"{args.script}: {message}", "stderr")
     if failed:
         say(f"{args.script}: no log was written; {KEPT}", "stderr")
         return 1
-    about = logs.about(args, context["data"], tasks, fingerprint(args.device))
+    about = logs.about(args, context["data"], tasks, bits)
     about |= {"core_seconds": round(seconds, 1), "seconds": round(time.monotonic() - started, 1)}
     for log, further in columns.items():
         path = args.out / "logs" / f"{log}_{args.dataset}"

@@ -80,7 +80,7 @@ def check_setting(setting):
         )
 
 
-def fingerprint(device="cpu"):
+def fingerprint(report, device="cpu"):
     """Return a digest of the weights after two epochs at batch size 32 on fixed random data.
 
     Two machines with the same fingerprint compute the same bits in training.

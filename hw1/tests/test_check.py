@@ -7,6 +7,8 @@ import re
 import shutil
 import sys
 
+from lab import agreement
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_ind
@@ -75,10 +77,10 @@ def redrawn(rng):
     def change(rows):
         groups = {}
         for row in rows:
-            settings = (c for c in check.SETTINGS if c in row and c not in ("seed", "epoch"))
+            settings = (c for c in agreement.SETTINGS if c in row and c not in ("seed", "epoch"))
             groups.setdefault(tuple(row[c] for c in settings), []).append(row)
         for group in groups.values():
-            for c in (c for c in rows[0] if c not in check.SETTINGS):
+            for c in (c for c in rows[0] if c not in agreement.SETTINGS):
                 values = [float(row[c]) for row in group]
                 values = rng.normal(np.mean(values), np.std(values, ddof=1), len(group))
                 for row, value in zip(group, values, strict=True):
@@ -260,14 +262,18 @@ def test_one_setting_is_students_t_test():
     """With one setting and one own seed, the p-value is that of scipy's two-sample t test."""
     committed, mine = [2.0, 2.3, 2.1], 2.9
     key = (("stop", ""),), "test_loss"
-    [test] = check.tests({key: {"7": mine}}, {key: dict(enumerate(committed))})
+    [test] = agreement.compare_means({key: {"7": mine}}, {key: dict(enumerate(committed))})
     assert test[0] == pytest.approx(ttest_ind([mine], committed).pvalue)
 
 
 def test_holm_rejects_as_the_definition_says():
     tests = [(p,) for p in (0.02, 0.001, 0.004, 0.0032)]
-    assert check.holm(tests) == [(0.001,), (0.0032,), (0.004,)]  # 0.01 / 4, / 3, / 2; not 0.01 / 1
-    assert check.holm([(0.5,), (0.003,)]) == [(0.003,)] and check.holm([]) == []
+    assert agreement.holm(tests) == [
+        (0.001,),
+        (0.0032,),
+        (0.004,),
+    ]  # 0.01 / 4, / 3, / 2; not 0.01 / 1
+    assert agreement.holm([(0.5,), (0.003,)]) == [(0.003,)] and agreement.holm([]) == []
 
 
 def test_a_correct_repetition_rarely_fails():
@@ -279,7 +285,7 @@ def test_a_correct_repetition_rarely_fails():
         draw = {key: s * rng.normal(size=6) for key, s in zip(keys, scales, strict=True)}
         own = {key: dict(enumerate(v[:3])) for key, v in draw.items()}
         committed = {key: dict(enumerate(v[3:])) for key, v in draw.items()}
-        failed += bool(check.holm(check.tests(own, committed)))
+        failed += bool(agreement.holm(agreement.compare_means(own, committed)))
     assert failed <= 4
 
 
@@ -287,4 +293,4 @@ def test_a_correct_repetition_rarely_fails():
 def test_every_column_is_a_setting_or_a_measured_value(name):
     columns = (check.LOGS / f"{name}.csv").read_text().partition("\n")[0].split(",")
     measured = re.compile("loss$|acc$|confidence$|norm|^sharpness|^residual$|change$|^distance$")
-    assert all((c in check.SETTINGS) != bool(measured.search(c)) for c in columns)
+    assert all((c in agreement.SETTINGS) != bool(measured.search(c)) for c in columns)
