@@ -127,6 +127,16 @@ def network(setting, weights=None, device="cpu"):
     return model.to(device).eval()
 
 
+def optimizer_for(setting, model, device):
+    """Return the setting's optimizer for the model's parameters, in PyTorch's fused form."""
+    return OPTIMIZERS[setting["optimizer"]](
+        model.parameters(),
+        lr=setting["lr"],
+        weight_decay=setting["weight_decay"],
+        fused=device.type in ("cpu", "cuda"),
+    )
+
+
 def train(setting, tensors, path, report=lambda part: None):
     """Do one run, or what is left of it, and return its state.
 
@@ -147,12 +157,7 @@ def train(setting, tensors, path, report=lambda part: None):
     tensors = prepare(setting, tensors)
     x_train, y_train = tensors[:2]
     model = network(setting, state.get("model"), x_train.device)
-    optimizer = OPTIMIZERS[setting["optimizer"]](
-        model.parameters(),
-        lr=setting["lr"],
-        weight_decay=setting["weight_decay"],
-        fused=x_train.device.type in ("cpu", "cuda"),
-    )
+    optimizer = optimizer_for(setting, model, x_train.device)
     if state["epoch"]:
         optimizer.load_state_dict(state["optimizer"])
     else:

@@ -40,10 +40,11 @@ def about(args, data_digest, tasks, fingerprint):
 
 
 def write(path, columns, rows, about):
-    """Write PATH.csv and PATH.json, each beside its place and then renamed; return what was done.
+    """Write PATH.csv, PATH.json and packages.txt (the versions of all packages); say what was done.
 
-    rows: dicts with exactly these columns. Floats are written with eight significant digits. A log
-    of other settings that is there already is kept in the folder `earlier`.
+    Each is written beside its place and then renamed. rows: dicts with exactly these columns.
+    Floats are written with eight significant digits. A log of other settings that is there already
+    is kept in the folder `earlier`.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -52,11 +53,13 @@ def write(path, columns, rows, about):
         numbers = {k: format(v, ".8g") for k, v in row.items() if isinstance(v, float)}
         writer.writerow(row | numbers)
     kept = _keep_earlier(path, about)
-    for suffix, content in (("csv", text.getvalue()), ("json", json.dumps(about, indent=2) + "\n")):
-        part = path.with_name(f"{path.name}.{suffix}.part")
+    contents = {f"{path.name}.csv": text.getvalue(), "packages.txt": provenance.packages()}
+    contents[f"{path.name}.json"] = json.dumps(about, indent=2) + "\n"
+    for name, content in contents.items():
+        part = path.with_name(f"{name}.part")
         try:
             part.write_text(content)
-            part.replace(path.with_name(f"{path.name}.{suffix}"))
+            part.replace(path.with_name(name))
         finally:
             part.unlink(missing_ok=True)  # still there if the disk is full
     return [*kept, f"wrote {path}.csv"]

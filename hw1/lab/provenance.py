@@ -8,6 +8,7 @@ import platform
 import subprocess
 import time
 from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
 
 from lab import HW1
@@ -62,6 +63,12 @@ def core_gflops():
         square @ square
         best = min(best, time.perf_counter() - started)
     return round(2 * 512**3 / best / 1e9)
+
+
+def packages():
+    """Return a line NAME==VERSION for each installed package, as `pip freeze` prints them."""
+    found = {f"{d.metadata['Name']}=={d.version}" for d in distributions()}
+    return "\n".join(sorted(found, key=str.lower)) + "\n"
 
 
 def git_commit():

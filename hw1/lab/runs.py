@@ -19,6 +19,8 @@ from lab.store import restore, save
 
 import train
 
+KEPT = "what was finished is kept, and the same command goes on from there"
+
 
 def run(args, columns, tasks, measure, check=None):
     """Train what the tasks need, measure them, write the logs, draw; return the exit code.
@@ -39,9 +41,6 @@ def run(args, columns, tasks, measure, check=None):
         say(f"\n{args.script}: stopped; {KEPT}", "stderr")
         end_if_script(INTERRUPTED)
         return INTERRUPTED
-
-
-KEPT = "what was finished is kept, and the same command goes on from there"
 
 
 def _run(args, columns, tasks, measure, check):
@@ -83,17 +82,18 @@ def load(script, out=HW1, stop="epochs", **wanted):
     `train_loss`; wanted: what is known of the run's setting, e.g. dataset="mnist", seed=0.
     Raises ValueError unless exactly one finished run fits; the message says which there are.
     """
-    found = []
-    for path in sorted(Path(out).expanduser().glob(f"checkpoints/{script}_*/*.state")):
+    found = {}
+    paths = Path(out).expanduser().glob(f"checkpoints/{script}_*/*.state")
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         state = restore(path)
         if state and wanted.items() <= state["setting"].items():
-            found.append(state)
+            found[json.dumps(state["setting"])] = state  # the newest, if the code has changed
     if len(found) != 1:
-        keys = {key for a in found for key in a["setting"] for b in found
-                if a["setting"][key] != b["setting"][key]}  # fmt: skip
-        hint = f"also give one of {', '.join(sorted(keys))}" if found else f"run {script}.py first"
+        values = [state["setting"] for state in found.values()]
+        varied = [key for key in train.SETTING if len({str(v[key]) for v in values}) > 1]
+        hint = f"also give one of {', '.join(varied)}" if found else f"run {script}.py first"
         raise ValueError(f"{len(found)} finished runs of {script} have {wanted}: {hint}")
-    [state] = found
+    [state] = found.values()
     return train.network(state["setting"], state["stops"][stop]["weights"])
 
 

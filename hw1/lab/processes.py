@@ -1,0 +1,113 @@
+"""Processes of this machine that compute calls, forked from one server that has imported PyTorch."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from lab import HW1
+from lab.parallel import Died, call_here
+from lab.provenance import modules_digest
+
+PRELOADED = ["torch", "torch._dynamo", "scipy.optimize", "scipy.sparse.linalg"]
+
+
+class Processes:
+    """Processes that are forked from one server, which has imported PyTorch once for all of them.
+
+    A thread waits for each process and hands out its result as a future. There are no semaphores
+    (as in ProcessPoolExecutor): a kill leaves none behind, and none are needed in /dev/shm.
+    """
+
+    def __init__(self, jobs):
+        self.threads, self.mine, self.all = ThreadPoolExecutor(jobs), threading.local(), []
+        self.context = _start_server()
+
+    def submit(self, report, function, arguments):
+        return self.threads.submit(self._remote, report, function, arguments)
+
+    def _remote(self, report, function, arguments):
+        if not getattr(self.mine, "pipe", None):
+            self.mine.pipe, theirs = self.context.Pipe()
+            arguments_of_process = theirs, modules_digest()
+            process = self.context.Process(target=_serve, args=arguments_of_process, daemon=True)
+            process.start()
+            theirs.close()
+            self.all.append(process)
+        try:
+            self.mine.pipe.send((function, arguments))
+            while isinstance(message := self.mine.pipe.recv(), float):
+                report(message)
+            return message
+        except (EOFError, OSError):
+            self.mine.pipe = None  # the next call of this thread gets a new process
+            raise Died from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        for process in self.all:
+            process.kill()
+        for process in self.all:
+            process.join()
+
+
+def _start_server():
+    """Start the server from which processes are forked, deaf to Ctrl-C; return its context.
+
+    It only imports: CUDA is never initialised in it. It starts in hw1/, since a Python that is
+    started with -c looks for modules in the current folder first. Where processes cannot be forked
+    (Windows), each of them starts from nothing.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver, resource_tracker
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    before = os.getcwd()
+    os.chdir(HW1)
+    try:
+        resource_tracker.ensure_running()  # it lets Ctrl-C through, so it has to come first
+        with _interrupts_blocked():
+            forkserver.ensure_running()
+    finally:
+        os.chdir(before)
+    return context
+
+
+@contextmanager
+def _interrupts_blocked():
+    """Block Ctrl-C; a process that is started within this block inherits that."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(pipe, code):
+    """What a process does: compute what comes through the pipe, until the script ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_script, daemon=True).start()
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        if modules_digest() == code:
+            pipe.send(call_here(lambda part: pipe.send(float(part)), function, arguments))
+        else:
+            pipe.send((None, "the code changed while the script was running: start it again"))
+
+
+def _end_with_the_script():
+    multiprocessing.parent_process().join()
+    os._exit(1)
