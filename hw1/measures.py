@@ -1,34 +1,35 @@
-"""How sensitive is a network to its input, and how sharp is the minimum it rests in?
+"""How sensitive is a network to its input, and how sharp is the minimum that training found?
 
 Sources: Novak et al. 2018 (arXiv 1802.08760), Keskar et al. 2017 (1609.04836), Dinh et al. 2017
-(1703.04933). All work on copies, at rest (dropout off), and sum
-over all examples in float64; losses in nats.
+(1703.04933), Kwon et al. 2021 (2102.11600). Every function measures a private copy of the model, in
+evaluation mode (dropout is off), over all examples; losses are in nats. They work for any PyTorch
+model that returns logits of shape (N, classes); x: (N, ...) with whatever shape the model takes,
+y: (N,) class numbers. A model that cannot be measured is a MeasureError with a sentence that says
+why; wrong arguments are a TypeError or a ValueError.
 """
 
-import copy
 import math
 import sys
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
-from torch import nn
-from torch.autograd import grad
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy, normalize
-from torch.nn.utils import vector_to_parameters
+from torch.nn.functional import normalize
 
-BATCH_SIZE = 1000  # a chunk's activations stay in cache
-SUBSET = 3000  # examples that give Lanczos its start and the ball a direction
-
-
-class MeasureError(ValueError):
-    """A measure has no trustworthy value: something is not finite, or Lanczos did not converge."""
+from lab.curvature import BATCH_SIZE, SUBSET, lanczos, top_eigenpair
+from lab.landscape import (
+    MeasureError,
+    derivative,
+    landscape,
+    mean,
+    parameter_vector,
+    prepare,
+    summed_loss,
+)
 
 
 def or_nan(measure, *arguments, values=1):
-    """measure(*arguments), or as many nan, and a warning, where the model cannot be measured."""
+    """Return measure(*arguments), or NaN (`values` of them) and a warning after a MeasureError."""
     try:
         return measure(*arguments)
     except MeasureError as error:
@@ -38,39 +39,78 @@ def or_nan(measure, *arguments, values=1):
 
 def input_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):
     """Mean over examples of the Frobenius norm of d loss_i / d x_i, in nats per unit of x.
-    x: (N, C, H, W), y: (N,). MeasureError if not finite. Source: course slide."""
-    return float(_mean(_row_norms, *_shorten_input(*_prepare(model, x, y)), batch_size)[1])
+
+    Source: course slide.
+    """
+    net, x, y = prepare(model, x, y)
+
+    def rows(xb, yb):
+        xb.requires_grad_()
+        loss = summed_loss(net, xb, yb)
+        [slope] = derivative([loss], [xb])
+        return [loss, slope.flatten(1).norm(dim=1).double().sum()]
+
+    return float(mean(rows, net, x, y, batch_size)[1])
 
 
 def jacobian_norm(model, x, *, batch_size=BATCH_SIZE):
     """Mean over examples of the Frobenius norm of d softmax(model(x_i)) / d x_i, per unit of x.
-    x: (N, C, H, W). MeasureError if not finite. Source: Novak et al. 2018, section 3.1."""
-    return float(_mean(_row_norms, *_shorten_input(*_prepare(model, x), None), batch_size)[1][-1])
+
+    Source: Novak et al. 2018, section 3.1.
+    """
+    net, x, _ = prepare(model, x)
+
+    def rows(xb, _):
+        xb.requires_grad_()
+        totals = net(xb).softmax(1).sum(0)  # row i of a derivative is example i's own
+        slopes = (derivative([p], [xb], retain_graph=True)[0] for p in totals)
+        norms = [slope.flatten(1).norm(dim=1) for slope in slopes]
+        return [totals, torch.stack(norms).double().norm(dim=0).sum()]
+
+    return float(mean(rows, net, x, None, batch_size)[-1])
 
 
 def parameter_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):
-    """Euclidean norm of the gradient of the mean loss with respect to all parameters, in nats.
-    x: (N, C, H, W), y: (N,). MeasureError if not finite. Source: course slide."""
-    return float(_landscape(model, x, y, batch_size)[2].norm())
+    """Euclidean norm of the gradient of the mean loss by all parameters, in nats.
+
+    Source: course slide.
+    """
+    net, x, y = prepare(model, x, y)
+    at = landscape(net, x, y, batch_size)
+    return float(at(0.0)[1].norm())
 
 
 def hessian_norm(model, x, y, *, tolerance=1e-3, restarts=300, batch_size=BATCH_SIZE):
-    """Spectral norm of the mean loss's full Hessian, in nats, and ||Hv - lambda v|| / |lambda|.
-    x: (N, C, H, W), y: (N,). MeasureError: not finite, no convergence. Source: Dinh et al. 2017."""
-    value, vector, product = _top_eigenpair(*_prepare(model, x, y), tolerance, restarts, batch_size)
-    return abs(value), float(np.linalg.norm(product(vector) - value * vector) / abs(value))
+    """Spectral norm of the Hessian of the mean loss, in nats, and its relative residual.
+
+    The residual is ||H v - lambda v|| / |lambda|, never above the tolerance: MeasureError if
+    Lanczos does not reach it within the restarts. Source: Dinh et al. 2017, section 2.
+    """
+    options = {"tolerance": tolerance, "restarts": restarts, "batch_size": batch_size}
+    value, residual = top_eigenvalue(model, x, y, **options)
+    return abs(value), residual
+
+
+def top_eigenvalue(model, x, y, *, tolerance=1e-3, restarts=300, batch_size=BATCH_SIZE):
+    """The Hessian's eigenvalue of largest magnitude, with its sign; else as hessian_norm."""
+    return top_eigenpair(*prepare(model, x, y), tolerance, restarts, batch_size)
 
 
 def block_hessian_norm(model, x, y, *, tolerance=1e-3, restarts=300, batch_size=BATCH_SIZE):
-    """Largest spectral norm, in nats, of the Hessian's blocks of single parameter tensors: the
-    norm of the block-diagonal matrix that they make, by one Lanczos run. Else as hessian_norm."""
-    return abs(_top_eigenpair(*_prepare(model, x, y), tolerance, restarts, batch_size, True)[0])
+    """Largest spectral norm, in nats, among the Hessian's blocks of single parameter tensors.
+
+    That is the norm of the block-diagonal matrix that they make. Errors as in hessian_norm.
+    """
+    data = prepare(model, x, y)
+    return abs(top_eigenpair(*data, tolerance, restarts, batch_size, blocks=True)[0])
 
 
 def sharpness(loss, norm, epsilon):
     """Second-order sharpness norm * epsilon^2 / (2 (1 + loss)), no unit; loss and norm in nats.
-    The ball's maximum at a critical point with a positive top eigenvalue, else not. MeasureError if
-    not finite. Source: course slide; Dinh et al. 2017, section 2."""
+
+    This is the maximum in the ball at a critical point whose top eigenvalue is positive, and only
+    there. MeasureError if not finite. Source: course slide; Dinh et al. 2017, section 2.
+    """
     if not np.isfinite(loss + norm):
         raise MeasureError("The loss or the norm is not finite: sharpness has no value.")
     return norm * epsilon**2 / (2 * (1 + loss))
@@ -78,20 +118,54 @@ def sharpness(loss, norm, epsilon):
 
 def ball_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH_SIZE):
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over ||theta' - theta|| <= epsilon, no unit.
-    x: (N, C, H, W), y: (N,). ValueError if epsilon <= 0; MeasureError if a loss is not finite.
-    Ascent from the gradient, and from the best of `starts` ascents over a subset: from its own
-    gradient, its top eigenvector and random points. Source: course slide."""
-    _, loss, gradient, at = _landscape(model, x, y, batch_size, epsilon)
+
+    Gradient ascent from the gradient, and from the best of `starts` ascents over a subset: from
+    its own gradient, its top eigenvector and random points. ValueError if epsilon <= 0.
+    Source: course slide.
+    """
+    data = prepare(model, x, y)
+    return _ball(*data, epsilon, starts, steps, batch_size, torch.ones_like)
+
+
+def adaptive_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH_SIZE):
+    """The same maximum over ||d / |theta| ||_2 <= epsilon, element by element: scale-free.
+
+    A parameter that is 0 stays 0. The search and the errors are those of ball_sharpness. Source:
+    Kwon et al. 2021, equation 3, T = diag(|theta_i|); the ratio by 1 + L is the course slide's.
+    """
+    data = prepare(model, x, y)
+    return _ball(*data, epsilon, starts, steps, batch_size, torch.abs)
+
+
+def _ball(net, x, y, epsilon, starts, steps, batch_size, scale):
+    """Max of the rise over 1 + L in the ball of u, where theta' = theta + scale(theta) * u."""
+    _check_radius(epsilon)
+    sides = scale(parameter_vector(net))
     few = slice(None, None, max(1, len(x) // SUBSET))
-    _, low, own, near = _landscape(model, x[few], y[few], batch_size, epsilon)
-    top = _top_eigenpair(*_prepare(model, x[few], y[few]), 0.1, 300, batch_size)[1]
-    random = np.random.default_rng(0).standard_normal((max(0, starts - 3), len(top)))
-    others = torch.from_numpy(np.stack([top, -top, *random])).to(gradient)
+    at = landscape(net, x, y, batch_size, sides)
+    near = landscape(net, x[few], y[few], batch_size, sides)
+    (loss, gradient), (low, own) = at(0.0), near(0.0)
+    others = np.random.default_rng(0).standard_normal((max(0, starts - 3), len(sides)))
+    top = _top_direction(net, x[few], y[few], batch_size, sides)
+    others = torch.from_numpy(np.stack([top, -top, *others])).to(gradient)
     first = [epsilon * normalize(start, dim=0) for start in [own, *others][:starts]]
     ends = [_ascend(near, point, low, epsilon, steps) for point in first]
     last = epsilon * normalize(gradient, dim=0), max(ends, key=lambda end: end[0])[1]
     peaks = [_ascend(at, point, loss, epsilon, steps)[0] for point in last]
     return (max(loss, *peaks) - loss) / (1 + loss)
+
+
+def _check_radius(epsilon):
+    if not 0 < epsilon < np.inf:
+        raise ValueError(f"epsilon must be positive and finite, not {epsilon}.")
+
+
+def _top_direction(net, x, y, batch_size, sides):
+    """The top eigenvector by u, roughly; a random one where there is no second derivative."""
+    try:
+        return lanczos(net, x, y, 0.1, 300, batch_size, sides=sides.cpu().numpy())[1]
+    except MeasureError:
+        return np.random.default_rng(1).standard_normal(len(sides))
 
 
 def _ascend(at, point, loss, epsilon, steps):
@@ -113,118 +187,37 @@ def _ascend(at, point, loss, epsilon, steps):
 
 def box_sharpness(model, x, y, epsilon, *, batch_size=BATCH_SIZE):
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over |d theta_i| <= epsilon (|theta_i| + 1).
-    x: (N, C, H, W), y: (N,); no unit. ValueError if epsilon <= 0; MeasureError if a loss is not
-    finite. Source: Keskar et al. 2017, metric 2.1 with A = I, without the factor of 100."""
-    theta, loss, gradient, at = _landscape(model, x, y, batch_size, epsilon)
-    sides = epsilon * (theta.abs() + 1)
-    # On a unit box and a steep objective, the first step along the gradient ends in a corner.
-    scale = 1e-3 * float((sides * gradient).abs().mean()) or 1.0
+
+    No unit. By L-BFGS-B from the gradient's corner; where the gradient is 0 also from the top
+    eigenvector's and from random points. ValueError if epsilon <= 0. Source: Keskar et al. 2017,
+    metric 2.1 with A = I, without the factor of 100.
+    """
+    _check_radius(epsilon)
+    net, x, y = prepare(model, x, y)
+    sides = epsilon * (parameter_vector(net).abs() + 1)
+    at = landscape(net, x, y, batch_size, sides)
+    loss, gradient = at(0.0)
+    rises = [_climb_box(at, loss, gradient.sign(), gradient)]
+    if float(gradient.abs().sum()) <= 1e-12 * (1 + loss):
+        top = torch.from_numpy(_top_direction(net, x, y, batch_size, sides)).to(sides).sign()
+        random = np.random.default_rng(0).uniform(-1, 1, (4, len(sides)))
+        starts = [top, -top, *torch.from_numpy(random).to(sides)]
+        rises += [_climb_box(at, loss, start, at(start)[1]) for start in starts]
+    return max(0.0, *rises) / (1 + loss)
+
+
+def _climb_box(at, loss, start, slope):
+    """The rise where L-BFGS-B ends in the unit box; `slope` is the gradient that sets the scale."""
+    # On a steep objective, the first step along the gradient ends in a corner.
+    scale = 1e-3 * float(slope.abs().mean()) or 1.0
 
     def descent(u):
-        """The objective and its gradient by u, at sides * u; negative where the loss has risen."""
-        height, slope = at(sides * torch.from_numpy(u).to(sides))
-        return (loss - height) / scale, -(sides * slope).cpu().numpy() / scale
+        """The objective and its gradient by u; negative where the loss has risen."""
+        height, slope = at(torch.from_numpy(u).to(start))
+        return (loss - height) / scale, -slope.cpu().numpy() / scale
 
-    start = gradient.sign().cpu().numpy()
-    start *= descent(start)[0] < 0  # from theta itself if the corner is lower
-    box, limits = [(-1, 1)] * len(start), {"maxiter": 10, "maxfun": 30, "ftol": 1e-3}
-    found = minimize(descent, start, jac=True, method="L-BFGS-B", bounds=box, options=limits)
-    return max(0.0, -float(found.fun) * scale) / (1 + loss)
-
-
-def _prepare(model, *tensors, dtype=None):
-    """A private copy of the model at rest, and the tensors; on the CPU where float64 is missing."""
-    device = "cpu" if tensors[0].device.type == "mps" else tensors[0].device
-    net = copy.deepcopy(model).to(device=device, dtype=dtype).eval().requires_grad_(True)
-    return net, *(tensor.detach().to(device) for tensor in tensors)
-
-
-def _mean(parts, net, x, y, batch_size):
-    """Over N: the summed loss (without y: probabilities) and the `parts` of it, (k,) float64."""
-    total, dtype = 0, next(net.parameters()).dtype
-    for xb, yb in zip(x.split(batch_size), (x if y is None else y).split(batch_size), strict=True):
-        with torch.enable_grad():
-            xb = xb.to(dtype).requires_grad_()
-            out = net(xb)
-            # Summed, not averaged: each row of an input gradient belongs to one example alone.
-            out = out.softmax(1).sum(0) if y is None else cross_entropy(out, yb, reduction="sum")
-            sums = [out, *parts(out, xb)]
-        total = total + torch.cat([part.detach().flatten() for part in sums]).double()
-    if not (total / len(x)).isfinite().all():
-        raise MeasureError("The loss or a derivative of it is not finite: nothing can be measured.")
-    return float(total[0]) / len(x), total[1:] / len(x)
-
-
-def _row_norms(values, xb):
-    """Sum over rows of xb of the Frobenius norm of d values / d row."""
-    rows = [grad(v, xb, retain_graph=True)[0].flatten(1).norm(dim=1) for v in values.flatten()]
-    return [torch.stack(rows).double().norm(dim=0).sum()]
-
-
-def _shorten_input(net, x, y):
-    """x in an orthonormal basis of a flat first layer's rows, which `net` takes over: input
-    gradients lie in the span of these rows, so they keep their norms and cost a fraction."""
-    if type(net) is not nn.Sequential or [type(m) for m in net[:2]] != [nn.Flatten, nn.Linear]:
-        return net, x, y
-    basis, coordinates = torch.linalg.qr(net[1].weight.detach().T)
-    net[1].weight = nn.Parameter(coordinates.T)
-    return net, torch.cat([xb.flatten(1).to(basis) @ basis for xb in x.split(BATCH_SIZE)]), y
-
-
-def _top_eigenpair(net, x, y, tolerance, restarts, batch_size, blocks=False):
-    """Eigenvalue of largest magnitude, unit eigenvector, and v -> H v (of the diagonal blocks)."""
-    params, names, seen = list(net.parameters()), [], {}
-    if first := None if blocks else _first_layer(net):
-        names = [name for name, _ in first.named_parameters()]
-        first.register_forward_hook(lambda _, inputs, out: seen.update(x=inputs[0], out=out))
-
-    def product(vector):
-        pieces = torch.from_numpy(vector.ravel()).to(params[0]).split([p.numel() for p in params])
-        pieces = [piece.view_as(p) for piece, p in zip(pieces, params, strict=True)]
-        named = dict(zip(names, pieces, strict=False))
-
-        def rows(loss, _):
-            at, along = params, pieces
-            if first:  # its output is linear in its weights: H v through it, one product less
-                at = [seen["out"], *params[len(names) :]]
-                with torch.no_grad():
-                    along = [functional_call(first, named, seen["x"]), *pieces[len(names) :]]
-            whole = grad(loss, at, create_graph=True), params, along
-            each = zip(*whole, strict=True) if blocks else [whole]
-            return [row for block in each for row in grad(*block, retain_graph=True)]
-
-        return _mean(rows, net, x, y, batch_size)[1].cpu().numpy()
-
-    size = sum(p.numel() for p in params)
-    start = np.random.default_rng(0).standard_normal(size) / np.sqrt(size)
-    if (k := len(x) // SUBSET) > 4:
-        # Half stays random, lest the subset hide a direction that it is blind to.
-        start += _top_eigenpair(net, x[::k], y[::k], 0.1, restarts, batch_size, blocks)[1]
-    operator = LinearOperator((size, size), product, dtype=float)
-    ncv = min(size, 4)  # few eigenvalues stand out: a short basis needs the fewest products
-    try:
-        values, vectors = eigsh(operator, 1, v0=start, ncv=ncv, maxiter=restarts, tol=tolerance)
-    except ArpackError as error:
-        raise MeasureError(f"Lanczos did not converge to {tolerance}: {error}") from error
-    return float(values[0]), vectors[:, 0], product
-
-
-def _first_layer(net):
-    """The layer that all goes through first, if linear in parameters of its own; else None."""
-    layers = [m for m in net if list(m.parameters())] if type(net) is nn.Sequential else []
-    own = sum(len(list(m.parameters())) for m in layers) == len(list(net.parameters()))
-    return layers[0] if layers and own and type(layers[0]) in (nn.Linear, nn.Conv2d) else None
-
-
-def _landscape(model, x, y, batch_size, epsilon=1.0):
-    """theta, loss, gradient, and d -> both at theta + d; float64, as float32 loses small rises."""
-    if not 0 < epsilon < np.inf:
-        raise ValueError(f"epsilon must be positive and finite, not {epsilon}.")
-    net, x, y = _prepare(model, x, y, dtype=torch.float64)
-    theta = torch.cat([p.detach().flatten() for p in net.parameters()])
-
-    def at(step):
-        vector_to_parameters(theta + step, net.parameters())
-        return _mean(lambda loss, _: grad(loss, list(net.parameters())), net, x, y, batch_size)
-
-    return theta, *at(0.0), at
+    first = start.cpu().numpy()
+    first = first * (descent(first)[0] < 0)  # from theta itself if the start is lower
+    box, limits = [(-1, 1)] * len(first), {"maxiter": 10, "maxfun": 30, "ftol": 1e-3}
+    found = minimize(descent, first, jac=True, method="L-BFGS-B", bounds=box, options=limits)
+    return -float(found.fun) * scale
