@@ -2,7 +2,7 @@
 
 import copy
 import math
-from itertools import pairwise, permutations
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,8 +13,6 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import measures
-import models
-import symmetries
 
 MEASURES = {
     "input_gradient_norm": measures.input_gradient_norm,
@@ -381,94 +379,6 @@ def test_radius_must_be_positive(measure):
             measure(mlp(), *batch(6), epsilon)
 
 
-def permuted(net, seed=5):
-    """The same function with its hidden units in another order."""
-    net, rng = copy.deepcopy(net), torch.Generator().manual_seed(seed)
-    linear = [m for m in net if isinstance(m, nn.Linear)]
-    with torch.no_grad():
-        for layer, following in pairwise(linear):
-            order = torch.randperm(len(layer.weight), generator=rng)
-            layer.weight.copy_(layer.weight[order])
-            layer.bias.copy_(layer.bias[order])
-            following.weight.copy_(following.weight[:, order])
-    return net
-
-
-def test_match_weights_undoes_a_permutation_exactly():
-    net = mlp((16, 24, 20, 12, 3))
-    shuffled = permuted(net)
-    matched = symmetries.match_weights(net, shuffled)
-    for p, q, r in zip(*(n.parameters() for n in (net, matched, shuffled)), strict=True):
-        assert torch.equal(p, q)
-        assert p is not q and q is not r
-    assert not torch.equal(shuffled[1].weight, net[1].weight)
-
-
-def test_match_weights_finds_the_best_of_all_orders():
-    """With one hidden layer the assignment is exact: no other order comes closer."""
-    for seed in range(5):
-        reference, net = mlp((3, 5, 4), seed=seed), mlp((3, 5, 4), seed=seed + 10)
-        theta = parameters_to_vector(reference.parameters())
-        w, b, v, c = (p.detach() for p in net.parameters())
-        orders = map(list, permutations(range(5)))
-        each = [torch.cat([w[o].flatten(), b[o], v[:, o].flatten(), c]) for o in orders]
-        matched = parameters_to_vector(symmetries.match_weights(reference, net).parameters())
-        best = min(float((other - theta.detach()).norm()) for other in each)
-        assert float((matched - theta).detach().norm()) == pytest.approx(best, rel=1e-6)
-
-
-def test_match_weights_keeps_the_function_and_comes_closer():
-    x, _ = batch(50)
-    reference, net = mlp((16, 24, 20, 3), seed=1), mlp((16, 24, 20, 3), seed=2, dropout=0.5).eval()
-    reference_before = copy.deepcopy(reference.state_dict())
-    net_before = copy.deepcopy(net.state_dict())
-    matched = symmetries.match_weights(reference, net)
-    torch.testing.assert_close(matched(x), net(x), rtol=1e-5, atol=1e-5)
-    theta = parameters_to_vector(reference.parameters())
-    before = (parameters_to_vector(net.parameters()) - theta).norm()
-    assert (parameters_to_vector(matched.parameters()) - theta).norm() < 0.97 * before
-    for module, state in ((reference, reference_before), (net, net_before)):
-        assert all(torch.equal(state[k], v) for k, v in module.state_dict().items())
-
-
-@pytest.mark.parametrize("other", [cnn(), mlp((16, 6, 3)), nn.Linear(16, 3)])
-def test_match_weights_refuses_what_it_cannot_align(other):
-    with pytest.raises(ValueError, match="needs|Wanted"):
-        symmetries.match_weights(mlp(), other)
-
-
-@pytest.mark.parametrize("alpha", [0.1, 3.0, 100.0])
-@pytest.mark.parametrize("net", [mlp(), cnn()], ids=["mlp", "cnn"])
-def test_rescale_keeps_the_function_and_moves_the_hessian(net, alpha):
-    x, y = batch(60)
-    scaled = symmetries.rescale(net, alpha)
-    out = net(x).detach()
-    assert float((scaled(x).detach() - out).abs().max() / out.abs().max()) < 1e-5
-    # Chain rule: theta' = D theta, so that H' = D^-1 H D^-1.
-    weights = [p for p in net.parameters() if p.dim() > 1]
-    factors = {weights[0]: alpha, list(net.parameters())[1]: alpha, weights[1]: 1 / alpha}
-    inverse = torch.cat(
-        [torch.full((p.numel(),), 1 / factors.get(p, 1.0)) for p in net.parameters()]
-    )
-    expected = inverse.double()[:, None] * dense_hessian(net, x, y) * inverse.double()
-    assert measures.hessian_norm(scaled, x, y)[0] == pytest.approx(top(expected), rel=1e-3)
-    for name in ("input_gradient_norm", "jacobian_norm"):
-        value = MEASURES[name](net, x, y)
-        assert MEASURES[name](scaled, x, y) == pytest.approx(value, rel=1e-4)
-
-
-@pytest.mark.parametrize("alpha", [0.0, -2.0, float("nan"), float("inf")])
-def test_rescale_refuses_a_factor_that_is_not_positive(alpha):
-    with pytest.raises(ValueError, match="positive"):
-        symmetries.rescale(mlp(), alpha)
-
-
-def test_rescale_refuses_units_that_are_not_homogeneous():
-    for layers in ([nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)], [nn.Linear(2, 2)]):
-        with pytest.raises(ValueError, match="Wanted|two weight layers"):
-            symmetries.rescale(nn.Sequential(*layers), 2.0)
-
-
 @every_measure
 def test_dropout_is_off_while_measuring(measure):
     x, y = batch(30)
@@ -515,11 +425,3 @@ def test_what_is_not_finite_is_an_error(measure, value):
         measure(mlp(), x, y)
     with pytest.raises(measures.MeasureError):
         measure(mlp(), x[:0], y[:0])
-
-
-def test_match_weights_leaves_a_diverged_model_as_it_is():
-    reference, diverged = models.mlp([6, 5, 3]), models.mlp([6, 5, 3])
-    for parameter in diverged.parameters():
-        parameter.data.fill_(float("nan"))
-    matched = symmetries.match_weights(reference, diverged)
-    assert all(parameter.isnan().all() for parameter in matched.parameters())
