@@ -57,18 +57,24 @@ def seed_for(seed, purpose):
 
 @torch.no_grad()
 def evaluate(model, x, y, batch_size=512):  # few: their activations stay in cache
-    """Return (mean cross-entropy in nats, accuracy as a fraction) of the model at rest.
+    """Return (mean cross-entropy in nats, accuracy as a fraction) of the model in evaluation mode.
 
     x: (N, C, H, W) float32; y: (N,) int64. Both are over all N, whatever the batch size.
+    ValueError if a label is negative: PyTorch ignores -100, but a mean over all N counts it.
     """
-    training = model.training
+    if (y < 0).any():
+        raise ValueError("A label is negative: leave out the examples that are to be ignored.")
+    training = {module: module.training for module in model.modules()}
     model.eval()
     loss = correct = 0
-    for inputs, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        logits = model(inputs)
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        correct += (logits.argmax(1) == labels).sum().item()
-    model.train(training)
+    try:
+        for inputs, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            logits = model(inputs)
+            loss += F.cross_entropy(logits, labels, reduction="sum").item()
+            correct += (logits.argmax(1) == labels).sum().item()
+    finally:
+        for module, flag in training.items():  # one by one: some may be kept in evaluation mode
+            module.training = flag
     return loss / len(y), math.nan if math.isnan(loss) else correct / len(y)
 
 

@@ -71,6 +71,24 @@ def test_evaluate_is_the_textbook_mean_at_any_batch_size(tensors):
         assert result == pytest.approx((loss, accuracy), rel=1e-6)
 
 
+def test_evaluate_leaves_every_submodule_in_its_mode(tensors):
+    x, y = tensors[0][:50], tensors[1][:50]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10), nn.Dropout(0.5))
+    model.train()[2].eval()  # the usual way to keep the statistics of a BatchNorm
+    train.evaluate(model, x, y)
+    assert [m.training for m in model.modules()] == [True, True, True, False, True]
+    with pytest.raises(RuntimeError):
+        train.evaluate(model, x[:, :, :5], y)
+    assert [m.training for m in model.modules()] == [True, True, True, False, True]
+
+
+def test_evaluate_refuses_labels_that_pytorch_would_ignore(tensors):
+    x, y = tensors[0][:50], tensors[1][:50].clone()
+    y[3] = -100
+    with pytest.raises(ValueError, match="label"):
+        train.evaluate(models.mlp([64, 10]), x, y)
+
+
 def test_one_epoch_equals_a_loop_written_out(tensors):
     """Against plain PyTorch: Adam by its formula, the same batches, a smaller last one."""
     x, y = tensors[0][:250], tensors[1][:250]
