@@ -9,13 +9,8 @@ why; wrong arguments are a TypeError or a ValueError.
 """
 
 import math
-import sys
 
-import numpy as np
-import torch
-from scipy.optimize import minimize
-from torch.nn.functional import normalize
-
+from lab import say
 from lab.curvature import BATCH_SIZE, SUBSET, lanczos, top_eigenpair
 from lab.landscape import (
     MeasureError,
@@ -27,13 +22,18 @@ from lab.landscape import (
     summed_loss,
 )
 
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch.nn.functional import normalize
+
 
 def or_nan(measure, *arguments, values=1):
     """Return measure(*arguments), or NaN (`values` of them) and a warning after a MeasureError."""
     try:
         return measure(*arguments)
     except MeasureError as error:
-        print(f"warning: {measure.__name__}: {error}", file=sys.stderr)
+        say(f"warning: {measure.__name__}: {error}", "stderr")
         return math.nan if values == 1 else (math.nan,) * values
 
 

@@ -3,13 +3,6 @@
 import multiprocessing
 import sys
 
-import numpy as np
-import torch
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
-from torch import nn
-from torch.func import functional_call
-from tqdm import tqdm
-
 from lab.landscape import (
     MeasureError,
     derivative,
@@ -19,6 +12,13 @@ from lab.landscape import (
     parameter_vector,
     summed_loss,
 )
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+from torch import nn
+from torch.func import functional_call
+from tqdm import tqdm
 
 BATCH_SIZE = 2000  # more does not fit in cache, less has more overhead
 SUBSET = 3000  # so many examples give Lanczos its start and the ball a direction
