@@ -1,7 +1,9 @@
 """Each measure against a dense, closed-form or brute-force answer on networks that allow one."""
 
 import copy
+import io
 import math
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -9,10 +11,14 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, hessian, jacrev, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector, parametrizations, prune, vector_to_parameters
+from tqdm import tqdm
 
 import measures
+import symmetries
+from lab import curvature, landscape
 
 MEASURES = {
     "input_gradient_norm": measures.input_gradient_norm,
@@ -21,6 +27,7 @@ MEASURES = {
     "hessian_norm": lambda *data, **options: measures.hessian_norm(*data, **options)[0],
     "block_hessian_norm": measures.block_hessian_norm,
     "ball_sharpness": lambda *data, **options: measures.ball_sharpness(*data, 1e-2, **options),
+    "adaptive_sharpness": lambda *data, **o: measures.adaptive_sharpness(*data, 1e-2, **o),
     "box_sharpness": lambda *data, **options: measures.box_sharpness(*data, 1e-3, **options),
 }
 every_measure = pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES.keys())
@@ -425,3 +432,504 @@ def test_what_is_not_finite_is_an_error(measure, value):
         measure(mlp(), x, y)
     with pytest.raises(measures.MeasureError):
         measure(mlp(), x[:0], y[:0])
+
+
+class Skip(nn.Sequential):
+    """A forward method that does more than its layers tell."""
+
+    def forward(self, x):
+        return super().forward(x) + x.flatten(1)[:, :3] ** 2
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(4, 4), nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = x + self.inner(x).tanh()
+        return self.head((x + self.inner(x).tanh()).flatten(1))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = x.flatten(1, 2)
+        return self.head(self.mix(x, x, x, need_weights=False)[0].mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.LSTM(4, 3, batch_first=True), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.head(self.cell(x.flatten(1, 2))[0][:, -1])
+
+
+class Unused(nn.Module):
+    """The last tensor, and the whole spare layer, take no part."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.spare = mlp((16, 4, 3)), nn.Linear(2, 2)
+        self.last = nn.Parameter(torch.ones(2))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def flat(*layers):
+    return lambda: build([nn.Flatten(), *(layer() for layer in layers)])
+
+
+def linear(inputs=6, outputs=6, wrap=lambda layer: layer):
+    return lambda: wrap(nn.Linear(inputs, outputs))
+
+
+def tied():
+    net = build([nn.Flatten(), *linears(16, 6, 6, 6), nn.Linear(6, 3)])
+    net[3].weight = net[5].weight
+    return net
+
+
+def linears(*sizes):
+    return [layer for i, o in pairwise(sizes) for layer in (nn.Linear(i, o), nn.Tanh())]
+
+
+def repeated():
+    layer = nn.Linear(6, 6)
+    layers = [*linears(16, 6), layer, nn.Tanh(), layer, nn.ReLU(), nn.Linear(6, 3)]
+    return build([nn.Flatten(), *layers])
+
+
+def repeated_first():
+    layer = nn.Linear(16, 16, bias=False)
+    return build([nn.Flatten(), layer, nn.ReLU(), layer, nn.ReLU(), nn.Linear(16, 3, bias=False)])
+
+
+def with_pre_hook():
+    net = mlp()
+    net[1].register_forward_pre_hook(lambda _, inputs: (2 * inputs[0],))
+    return net
+
+
+def with_hook():
+    net = mlp()
+    net[1].register_forward_hook(lambda _, inputs, out: out.sin())
+    return net
+
+
+def conv(*middle):
+    def make():
+        layers = [nn.Conv2d(1, 4, 3), *(layer() for layer in middle), nn.AdaptiveAvgPool2d(1)]
+        return build([*layers, nn.Flatten(), nn.Linear(4, 3)])
+
+    return make
+
+
+def batch_norm():
+    net = build([nn.Flatten(), nn.Linear(16, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)])
+    net(batch(60)[0])  # moves the running statistics
+    return net
+
+
+def pruned():
+    net = mlp()
+    prune.random_unstructured(net[1], "weight", 0.4)
+    return net
+
+
+utils = nn.utils
+ANY = {
+    "mlp": mlp,
+    "softmax regression": lambda: mlp((16, 3)),
+    "cnn": cnn,
+    "in place": flat(linear(16, 6), lambda: nn.ReLU(inplace=True), linear(6, 3)),
+    "in place first": flat(lambda: nn.ELU(inplace=True), linear(16, 4), nn.Tanh, linear(4, 3)),
+    "in place conv": conv(lambda: nn.ReLU(inplace=True)),
+    "repeated": repeated,
+    "repeated first": repeated_first,
+    "tied": tied,
+    "pre-hook": with_pre_hook,
+    "hook": with_hook,
+    "old spectral norm": flat(linear(16, 6, utils.spectral_norm), nn.ReLU, linear(6, 3)),
+    "old weight norm": flat(linear(16, 6, utils.weight_norm), nn.ReLU, linear(6, 3)),
+    "spectral norm": flat(linear(16, 6, parametrizations.spectral_norm), nn.ReLU, linear(6, 3)),
+    "weight norm": flat(linear(16, 6, parametrizations.weight_norm), nn.ReLU, linear(6, 3)),
+    "orthogonal": flat(linear(16, 6), nn.ReLU, linear(6, 3, parametrizations.orthogonal)),
+    "pruned": pruned,
+    "forward of its own": lambda: Skip(*mlp()),
+    "flatten the end": lambda: build(
+        [nn.Flatten(2), nn.Linear(16, 5), nn.ReLU(), nn.Flatten(), nn.Linear(5, 3)]
+    ),
+    "batch norm": batch_norm,
+    "layer norm": flat(linear(16, 6), lambda: nn.LayerNorm(6), nn.GELU, linear(6, 3)),
+    "group norm": conv(lambda: nn.GroupNorm(2, 4), nn.SiLU),
+    "depthwise": conv(nn.ReLU, lambda: nn.Conv2d(4, 4, 2, groups=4), nn.Tanh),
+    "residual": lambda: seeded(Residual),
+    "attention": lambda: seeded(Attention),
+    "recurrent": lambda: seeded(Recurrent),
+    "unused": Unused,
+    "dropout": lambda: mlp(dropout=0.5),
+    "double": lambda: mlp().double(),
+    "half": lambda: mlp().half(),
+}
+any_net = pytest.mark.parametrize("make", ANY.values(), ids=ANY.keys())
+
+
+def seeded(make):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make()
+
+
+class Wrapper(nn.Module):
+    """What a user writes around a network."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@any_net
+@every_measure
+@pytest.mark.filterwarnings("ignore")  # the old forms of the norms are deprecated
+def test_every_measure_is_the_same_inside_a_plain_wrapper(measure, make):
+    x, y = batch(30)
+    before = x.clone()
+    assert measure(seeded(make), x, y) == pytest.approx(measure(Wrapper(seeded(make)), x, y), 1e-6)
+    assert torch.equal(x, before)
+
+
+@any_net
+@pytest.mark.filterwarnings("ignore")
+def test_every_network_has_the_values_of_finite_differences_and_single_examples(make):
+    """The reference needs nothing but loss.backward() of the network as it is, in float64."""
+    x, y = batch(30)
+    net = seeded(make).double().eval()
+    params = list(net.parameters())
+    with sdpa_kernel(SDPBackend.MATH):
+        dense = differences(lambda: cross_entropy(net(x.double()), y), params)
+        losses, jacobians = [], []
+        for xi, yi in zip(x.double().split(1), y.split(1), strict=True):
+            xi = xi.clone().requires_grad_()
+            out = net(xi.clone())
+            losses.append(
+                float(torch.autograd.grad(cross_entropy(out, yi), xi, retain_graph=True)[0].norm())
+            )
+            rows = [torch.autograd.grad(p, xi, retain_graph=True)[0] for p in out.softmax(1)[0]]
+            jacobians.append(float(torch.stack(rows).norm()))
+    assert measures.input_gradient_norm(seeded(make), x, y) == pytest.approx(np.mean(losses), 1e-4)
+    assert measures.jacobian_norm(seeded(make), x) == pytest.approx(np.mean(jacobians), 1e-4)
+    spectrum = torch.linalg.eigvalsh(dense)
+    value, residual = measures.top_eigenvalue(seeded(make), x, y, tolerance=1e-4)
+    assert value == pytest.approx(float(spectrum[spectrum.abs().argmax()]), rel=1e-3)
+    norm = measures.hessian_norm(seeded(make), x, y, tolerance=1e-4)
+    assert norm == (abs(value), residual)
+    assert residual <= 1e-4
+    ends = np.cumsum([0] + [p.numel() for p in params])
+    blocks = max(top(dense[i:j, i:j]) for i, j in pairwise(ends))
+    norm = measures.block_hessian_norm(seeded(make), x, y, tolerance=1e-4)
+    assert norm == pytest.approx(blocks, rel=1e-3)
+
+
+def differences(loss, params, h=1e-6):
+    """The Hessian by central differences of the gradient; zero where a parameter is not used."""
+
+    def gradient():
+        slopes = torch.autograd.grad(loss(), params, materialize_grads=True)
+        return torch.cat([slope.flatten() for slope in slopes])
+
+    rows = []
+    for p in params:
+        for i in range(p.numel()):
+            with torch.no_grad():
+                entry = p.view(-1)[i : i + 1]
+                entry += h
+                up = gradient_of(gradient)
+                entry -= 2 * h
+                down = gradient_of(gradient)
+                entry += h
+            rows.append((up - down) / (2 * h))
+    dense = torch.stack(rows)
+    return (dense + dense.T) / 2
+
+
+def gradient_of(gradient):
+    with torch.enable_grad():
+        return gradient()
+
+
+@pytest.mark.parametrize("name", ANY)
+@pytest.mark.filterwarnings("ignore")
+def test_the_shortcut_through_the_first_layer_is_taken_only_where_it_is_right(name):
+    x, y = batch(30)
+    net, x, y = landscape.prepare(seeded(ANY[name]), x, y)
+    taken = curvature._first_layer(net, x, y) is not None
+    wrong = {"in place", "in place conv", "repeated first", "old spectral norm", "old weight norm"}
+    wrong |= {"pre-hook", "hook", "spectral norm", "weight norm"}
+    if name in wrong:
+        assert not taken
+    if name in ("mlp", "cnn", "dropout"):
+        assert taken
+
+
+def saturated(gap):
+    """Every example is certain: its own class lies `gap` above the others."""
+    net = nn.Linear(3, 3)
+    with torch.no_grad():
+        net.weight.copy_(gap * torch.eye(3))
+        net.bias.zero_()
+    return net, torch.eye(3).repeat(4, 1), torch.arange(12) % 3
+
+
+def dead():
+    net = build([nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3, bias=False)])
+    with torch.no_grad():
+        net[1].bias.fill_(-1e3)
+    return net, *batch(30)
+
+
+@pytest.mark.parametrize(
+    "case", [saturated(1e4), saturated(40.0), dead()], ids=["loss 0", "loss 1e-17", "dead"]
+)
+def test_a_hessian_of_zero_is_zero(case):
+    assert measures.hessian_norm(*case) == (0, 0)
+    assert measures.top_eigenvalue(*case) == (0, 0)
+    assert measures.block_hessian_norm(*case) == 0
+    for sharpness in (measures.ball_sharpness, measures.adaptive_sharpness, measures.box_sharpness):
+        assert sharpness(*case, 1e-3) == 0
+
+
+@pytest.mark.parametrize("gap", [12.0, 25.0])
+def test_a_tiny_loss_has_the_norm_of_the_closed_form(gap):
+    """In float32 1 - p is 0 there, and ARPACK takes eigenvalues under 4e-11 for zero."""
+    net, x, y = saturated(gap)
+    p = torch.softmax(gap * torch.eye(3, dtype=torch.float64), 1)
+    curvature_of = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    curvature_of[range(3), range(3), range(3)] = (
+        2 * p[0, 1]  # p (1 - p)
+    )
+    data = torch.cat([torch.eye(3), torch.ones(3, 1)], 1).double()
+    dense = sum(torch.kron(c, d[:, None] * d) for c, d in zip(curvature_of, data, strict=True)) / 3
+    value, residual = measures.hessian_norm(net, x, y)
+    assert value == pytest.approx(top(dense), rel=1e-2)
+    assert residual <= 1e-3
+
+
+def test_a_fine_tolerance_is_kept():
+    x, y = batch(60)
+    value, residual = measures.hessian_norm(mlp(), x, y, tolerance=1e-9)
+    assert residual <= 1e-9
+    assert value == pytest.approx(top(dense_hessian(mlp(), x, y)), rel=1e-9)
+
+
+@pytest.mark.parametrize("measure", [measures.hessian_norm, measures.block_hessian_norm])
+def test_a_residual_above_the_tolerance_is_an_error_never_a_number(monkeypatch, measure):
+    def off(*arguments, **options):
+        value, vector, product = lanczos(*arguments, **options)
+        return 1.01 * value, vector, product
+
+    lanczos = curvature.lanczos
+    monkeypatch.setattr(curvature, "lanczos", off)
+    with pytest.raises(measures.MeasureError, match="residual"):
+        measure(mlp(), *batch(60))
+
+
+def test_a_model_with_one_parameter_has_a_hessian():
+    class One(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor(0.3))
+
+        def forward(self, x):
+            return torch.cat([-x * self.weight, x * self.weight], 1)
+
+    x, y = torch.linspace(-1, 2, 9).view(-1, 1), torch.arange(9) % 2
+    expected = float((4 * x**2 * (0.6 * x).sigmoid() * (-0.6 * x).sigmoid()).mean())
+    assert measures.top_eigenvalue(One(), x, y)[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_box_leaves_a_point_where_the_gradient_is_zero():
+    net = nn.Linear(1, 2, bias=False)
+    nn.init.zeros_(net.weight)
+    x, y = torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 0])
+    loss = math.log(2)
+    peak = (math.log1p(math.exp(1)) + math.log1p(math.exp(-1))) / 2  # at (-1/2, 1/2)
+    found = measures.box_sharpness(net, x, y, 0.5)
+    assert found == pytest.approx((peak - loss) / (1 + loss), rel=1e-6)
+    assert found == pytest.approx(0.0709, rel=1e-3)
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 0.5])
+def test_box_at_a_critical_point_is_the_best_of_all_corners(epsilon):
+    """Balanced labels, each image also negated: zero weights are a minimum of a convex loss."""
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    x, y = torch.cat([x, -x]).repeat_interleave(3, 0), torch.arange(30) % 3
+    net = nn.Linear(3, 3, bias=False)
+    nn.init.zeros_(net.weight)
+    corners = epsilon * torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 9).double()
+    best = rise(net, x, y, corners).max()
+    assert measures.box_sharpness(net, x, y, epsilon) == pytest.approx(best, rel=0.1)
+
+
+@pytest.mark.parametrize("epsilon", [1e-2, 0.3, 2.0])
+def test_adaptive_sharpness_is_the_maximum_of_a_fine_grid(epsilon):
+    net, x, y = two_parameters()
+    angle = torch.linspace(0, 2 * math.pi, 2001, dtype=torch.float64)
+    circle = epsilon * torch.stack([angle.cos(), angle.sin()], dim=1)
+    radii = torch.linspace(0.05, 1, 20, dtype=torch.float64)
+    theta = parameters_to_vector(net.parameters()).detach().double()
+    disc = theta.abs() * (radii[:, None, None] * circle[::4]).view(-1, 2)
+    expected = max(rise(net, x, y, disc).max(), rise(net, x, y, theta.abs() * circle).max())
+    found = measures.adaptive_sharpness(net, x, y, epsilon)
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert abs(found / measures.ball_sharpness(net, x, y, epsilon) - 1) > 0.1
+
+
+@pytest.mark.parametrize("alpha", [0.01, 5.0, 100.0])
+def test_adaptive_sharpness_does_not_see_a_rescaling_of_weights(alpha):
+    x, y = batch(60)
+    net = train(mlp(), x, y, 30)
+    scaled = symmetries.rescale(net, alpha)
+    value = measures.adaptive_sharpness(net, x, y, 0.05)
+    assert measures.adaptive_sharpness(scaled, x, y, 0.05) == pytest.approx(value, rel=1e-4)
+    ball = measures.ball_sharpness(net, x, y, 0.05)
+    assert abs(measures.ball_sharpness(scaled, x, y, 0.05) / ball - 1) > 0.1
+
+
+@pytest.mark.parametrize("measure", [measures.hessian_norm, measures.block_hessian_norm])
+def test_a_missing_second_derivative_is_an_error_of_one_sentence(measure):
+    x, y = batch(30)
+    net = build([nn.Flatten(), nn.Linear(16, 5), nn.Hardsigmoid(), nn.Linear(5, 3)])
+    with pytest.raises(measures.MeasureError, match="derivative") as caught:
+        measure(net, x, y)
+    assert "\n" not in str(caught.value)
+    assert measures.ball_sharpness(net, x, y, 1e-2) >= 0.99 * bound(net, x, y, 1e-2)
+
+
+@every_measure
+def test_inference_mode_does_not_matter(measure):
+    x, y = batch(30)
+    expected = measure(mlp(), x, y)
+    with torch.inference_mode():
+        made_there = mlp(), x + 0, y + 0
+        assert measure(mlp(), x, y) == expected
+        assert measure(*made_there) == expected
+        assert torch.is_inference_mode_enabled()
+    assert measure(*made_there) == expected
+
+
+class Keeps(nn.Module):
+    """Keeps its last output, which PyTorch then refuses to copy."""
+
+    def __init__(self, keep=lambda self, out: setattr(self, "last", out)):
+        super().__init__()
+        self.net, self.keep, self.last = mlp(), keep, []
+
+    def forward(self, x):
+        out = self.net(x)
+        self.keep(self, out)
+        return out
+
+
+class Reuses(Keeps):
+    """Computes a weight once and uses it ever after: a copy cannot follow its parameters."""
+
+    def forward(self, x):
+        if not isinstance(self.last, torch.Tensor):
+            self.last = self.net[1].weight * 2
+        return self.net(x) + x.flatten(1) @ self.last[:3].T
+
+
+@every_measure
+def test_a_model_that_keeps_tensors_from_its_forward_pass(measure):
+    x, y = batch(30)
+    net = Keeps()
+    expected = measure(mlp(), x, y)
+    net(x)
+    with pytest.raises(RuntimeError):
+        copy.deepcopy(net)
+    assert measure(net, x, y) == expected
+    for refused in (Keeps(lambda self, out: self.last.append(out)), Reuses()):
+        refused(x)
+        with pytest.raises(measures.MeasureError):
+            measure(refused, x, y)
+
+
+@every_measure
+def test_a_function_that_holds_on_to_the_parameters_is_an_error(measure):
+    net = mlp()
+    net[3].register_forward_hook(lambda _, inputs, out: out * net[1].bias[:5])
+    with pytest.raises(measures.MeasureError, match="refers to"):
+        measure(net, *batch(30))
+
+
+@every_measure
+def test_examples_that_depend_on_chance_or_on_each_other_are_an_error(measure):
+    layers = [nn.Flatten(), nn.Linear(16, 3), nn.BatchNorm1d(3, track_running_stats=False)]
+
+    class Random(nn.Module):
+        def forward(self, x):
+            return x + torch.randn_like(x)
+
+    for net in (build(layers), nn.Sequential(*layers[:2], Random())):
+        with pytest.raises(measures.MeasureError, match="chance or on other examples"):
+            measure(net, *batch(30))
+
+
+def test_wrong_arguments_are_refused_in_one_sentence():
+    x, y = batch(30)
+    ignored = y.clone()
+    ignored[3] = -100
+    for name, measure in MEASURES.items():
+        with pytest.raises(TypeError, match="torch tensors"):
+            measure(mlp(), x.numpy(), y)
+        with pytest.raises(TypeError, match="logits"):
+            measure(nn.Flatten(0), x, y)
+        if name != "jacobian_norm":
+            with pytest.raises(ValueError, match="label is negative") as caught:
+                measure(mlp(), x, ignored)
+            assert not isinstance(caught.value, measures.MeasureError)
+            with pytest.raises(TypeError, match="torch tensors"):
+                measure(mlp(), x, y.numpy())
+
+
+@every_measure
+def test_a_model_that_ends_in_softmax_is_warned_of_once(measure):
+    for net in (nn.Sequential(*mlp(), nn.Softmax(1)), Wrapper(nn.Sequential(mlp(), nn.Softmax(1)))):
+        with pytest.warns(UserWarning, match="softmax") as caught:
+            measure(net, *batch(30))
+        assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measure(mlp(), *batch(30))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("stream", "wait", "shown"), [
+    (Terminal(), 0, True),
+    (Terminal(), 4, False),
+    (io.StringIO(), 0, False),
+])  # fmt: skip
+def test_progress_shows_on_a_terminal_and_only_after_a_while(monkeypatch, stream, wait, shown):
+    def bar(**options):
+        assert options["delay"] >= 3
+        return tqdm(**options | {"delay": wait, "mininterval": 0})
+
+    monkeypatch.setattr(curvature, "tqdm", bar)
+    monkeypatch.setattr("sys.stderr", stream)
+    measures.hessian_norm(mlp(), *batch(60))
+    assert ("Hessian: 120 examples" in stream.getvalue()) == shown
+    assert shown or stream.getvalue() == ""
