@@ -4,11 +4,14 @@ import csv
 import json
 import math
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+
+from lab import files, provenance
 
 import pytest
 import torch
@@ -16,11 +19,15 @@ import torch
 import baselines
 import benchmark
 import measures
+import scripts
 import train
+from data import standardise
 
 HW1 = Path(__file__).resolve().parent.parent
-COMPARED = ("mlp_epoch", "cnn_epoch", "products_64", "products_512", "two_runs", "input_norms")
-SCALED = ("scaling_width", "scaling_examples", "scaling_jobs")
+COMPARED = {"mlp_epoch", "cnn_epoch", "products_64", "products_512", "two_runs", "input_norms"}
+COMPARED |= {"instructions", "start"}
+SCALED = {"scaling_width", "scaling_examples", "scaling_jobs"}
+MARK = "BENCHMARK_OF_THIS_TEST"  # a variable that all processes of the quick run inherit
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,8 @@ def quick(tmp_path_factory):
     """The rows and the .json of a quick run, and its folder."""
     out = tmp_path_factory.mktemp("quick")
     command = [sys.executable, HW1 / "bench" / "benchmark.py", "--quick", "--out", out]
-    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    environment = os.environ | {MARK: "yes"}
+    result = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     with (out / "logs" / "benchmark.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -39,13 +47,45 @@ def test_every_comparison_has_positive_numbers(quick):
     rows, about, out = quick
     assert tuple(rows[0]) == benchmark.COLUMNS
     names = {row["comparison"] for row in rows}
-    assert names >= {*COMPARED, *SCALED, "hessian_norm", "start", "memory_jobs2_digits"}
+    assert names >= COMPARED | SCALED | {"hessian_norm", "memory_jobs2_digits"}
     assert all(0 < float(row["seconds"]) < math.inf for row in rows)
     assert all(float(row["peak_mb"]) > 0 for row in rows if row["peak_mb"])
     assert all("ours" in {r["side"] for r in rows if r["comparison"] == name} for name in names)
-    assert {row["comparison"] for row in about["summary"]} >= {*COMPARED, "start"}
+    assert {row["comparison"] for row in about["summary"]} >= COMPARED
     assert about["versions"]["torch"] == torch.__version__ and about["git_commit"]
+    assert about["command"].startswith("python hw1/bench/benchmark.py --quick")
+    assert (about["quick"], about["data_version"]) == (True, "")
     assert not list(out.rglob("*.part")) and not list((out / "checkpoints").iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes as Linux lists them")
+def test_no_process_outlives_it(quick):
+    def left():
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                found += [path.parent.name] if f"{MARK}=yes".encode() in path.read_bytes() else []
+            except OSError:  # another user's, or it ended meanwhile
+                continue
+        return found
+
+    for _ in range(50):
+        if not left():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"processes {left()} are still there")
+
+
+def test_the_instructions_are_the_pinned_and_the_processors_own(quick):
+    """PyTorch tells which instructions it uses; a fresh process says which it would choose."""
+    own = {name: value for name, value in os.environ.items() if name not in provenance.PINNED}
+    code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    found = [
+        subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip()
+        for environment in (own | provenance.PINNED, own)
+    ]
+    settings = {row["setting"] for row in quick[0] if row["comparison"] == "instructions"}
+    assert [setting.split("; ")[-1] for setting in settings] == [" beside ".join(found)]
 
 
 def test_its_figure(quick):
@@ -56,10 +96,10 @@ def test_its_figure(quick):
 
 def test_memory_counts_no_bystander(monkeypatch, tmp_path):
     """Idle processes of an earlier comparison are children too; they once doubled one job's MB."""
-    x, y = train.prepare(train.SETTING, benchmark.standardise(benchmark.arrays("digits")))[:2]
+    x, y = standardise(files.arrays("digits"))[:2]
     torch.save((x, y), tmp_path / "train.tensors")
     seen = set()
-    monkeypatch.setattr(baselines, "pss", lambda pid: seen.add(pid) or 1)
+    monkeypatch.setattr(scripts, "pss", lambda pid: seen.add(pid) or 1)
     setting = train.SETTING | {"dataset": "digits", "model": "mlp-64-8-10"}
     bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     bystander.start()
@@ -70,6 +110,11 @@ def test_memory_counts_no_bystander(monkeypatch, tmp_path):
     assert bench.rows[0]["peak_mb"] == 1
 
 
+def test_a_start_without_a_training_step_is_no_number(tmp_path):
+    with pytest.raises(RuntimeError, match="--epochs"):
+        scripts.first_step(tmp_path, ["--dataset", "digits", "--epochs", "none"])
+
+
 def row(comparison, side, seconds, peak_mb=""):
     return {"comparison": comparison, "side": side, "seconds": seconds, "peak_mb": peak_mb}
 
@@ -78,12 +123,14 @@ def test_medians_ratios_and_the_better_rival():
     times = {"ours": (2, 1, 90), "loader_0_workers": (30, 31, 29), "loader_2_workers": (20, 1, 22)}
     rows = [row("mlp_epoch", side, s) for side, all_s in times.items() for s in all_s]
     rows += [row("products_64", "ours", 3), row("products_64", "limit", 2)]
+    rows += [row("instructions", "ours", 5), row("instructions", "widest", 4)]
     rows += [row("hessian_norm", "ours", 3), row("start", "ours", 3)]
     rows += [row("memory_jobs8_cifar10", "ours", 60, 5000), row("scaling_jobs", "ours", 1)]
     found = {r["comparison"]: (r["ours"], r["theirs"], r["value"]) for r in benchmark.summary(rows)}
     assert found == {
         "mlp_epoch": (2, 20, 10),
         "products_64": (3, 2, 1.5),
+        "instructions": (5, 4, 1.25),
         "start": (3, None, 3),
         "memory_jobs8_cifar10": (60, None, 5000),
     }
@@ -101,9 +148,9 @@ def test_both_sides_do_the_same_work(monkeypatch):
     assert loop == pytest.approx(ours, rel=1e-5)
 
 
-def test_the_usual_data_set_is_standardised_as_ours():
-    raw = benchmark.arrays("digits")
-    x = benchmark.standardise(raw)[0]
+def test_the_usual_data_set_is_standardised_like_ours():
+    raw = files.arrays("digits")
+    x = standardise(raw)[0]
     images = baselines.Images(raw["x_train"], raw["y_train"])
     theirs = torch.stack([images[i][0] for i in range(50)])
     torch.testing.assert_close(theirs, x[:50], rtol=1e-4, atol=1e-4)
