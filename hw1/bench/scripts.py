@@ -15,11 +15,12 @@ def epochs(*_):  # the training loop of a copy of train.py, which only tells the
 """
 
 
-def first_step(folder, flags):
+def first_step(folder, flags, warm=True):
     """Prepare random_labels.py; return a call that gives the seconds until its first training step.
 
-    The script runs in a copy of hw1/ whose training loop only tells the time. The call raises
-    RuntimeError if the script ends before that.
+    The script runs in a copy of hw1/ whose training loop only tells the time. Unless `warm` is
+    False it runs once now, which compiles the copy and lays out the data. The call raises
+    RuntimeError if the script ends before its first step.
     """
     shutil.copytree(HW1 / "lab", folder / "hw1" / "lab")
     for path in HW1.glob("*.py"):
@@ -36,7 +37,8 @@ def first_step(folder, flags):
             raise RuntimeError(f"random_labels.py did not come to its first step: {found.stderr}")
         return min(map(float, times)) - started
 
-    call()  # compiles the copy and lays out the data
+    if warm:
+        call()
     return call
 
 
