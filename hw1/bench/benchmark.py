@@ -209,7 +209,7 @@ def measure(bench, small, image):
     norms(bench, large | {"model": mlp_for(small, 32, 32), "epochs": 3}, x, y)
     ours = scripts.first_step(bench.folder, ["--dataset", small, *where], not quick)
     bench.compare("start", "random_labels.py", ours=ours)
-    jobs, seconds = (2, 8) if quick else (8, 90)
+    jobs, seconds = (2, 4) if quick else (8, 90)
     flags = ["--jobs", jobs, "--dataset", image, *where, *["--quick"] * quick]
     found = scripts.memory(["sensitivity.py", *flags, "--out", bench.folder], seconds)
     bench.add(f"memory_jobs{jobs}_{image}", "ours", "sensitivity.py", 0, *found)
