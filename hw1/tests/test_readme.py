@@ -143,6 +143,11 @@ def test_a_recipe_runs_what_the_page_says(title, monkeypatch, tmp_path):
     assert kept == (before.keys() if again.startswith("only") else set())
 
 
+def test_quick_runs_are_as_small_as_the_page_says():
+    sizes = re.findall(r"`--quick`: it uses ([\d,]+) images", INNER.read_text())
+    assert sizes == [f"{settings.QUICK['train']:,}"]
+
+
 def test_every_constant_that_a_recipe_names_is_in_its_file():
     rows = [line for line in INNER.read_text().splitlines() if re.match(r"\| .*`\w+\.py`: ", line)]
     assert len(rows) == len(RECIPES)
