@@ -6,6 +6,8 @@ import math
 import warnings
 from itertools import pairwise
 
+from lab import curvature, landscape
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,6 @@ from tqdm import tqdm
 
 import measures
 import symmetries
-from lab import curvature, landscape
 
 MEASURES = {
     "input_gradient_norm": measures.input_gradient_norm,
