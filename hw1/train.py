@@ -146,22 +146,19 @@ def optimizer_for(setting, model, device):
 def train(setting, tensors, path, report=lambda part: None):
     """Do one run, or what is left of it, and return its state.
 
-    tensors: what data.load returns. path: the file that keeps the state of the finished run; a
-    checkpoint is kept beside it until then. report(part) is called with the part of the epochs
-    that is done. The state holds `setting`, `history` (a dict for each measured epoch; with a
-    target, of the train loss alone), `stops` (for "epochs" and, with a target, "train_loss": the
-    epoch, the weights at that time, and whether the stop was reached; if it was not, the weights
-    are NaN), `finite` (False if the loss diverged) and `seconds` (of the core; on a GPU, of the
-    clock).
+    tensors: what data.load returns. path: the file that keeps the state of the finished run; until
+    then a checkpoint is kept beside it. report(part) is called with the part that is done. The
+    state holds `setting`, `history` (a dict for each measured epoch; with a target, of the train
+    loss alone), `stops` ("epochs" and, with a target, "train_loss": the epoch, the weights, and
+    whether the stop was reached; if not, they are NaN), `finite` (False if the loss diverged) and
+    `seconds` (of the core; on a GPU, of the clock).
     """
     state = restore(path)
     if state:
         return state
-    checkpoint = path.with_suffix(".checkpoint")
+    checkpoint, tensors = path.with_suffix(".checkpoint"), prepare(setting, tensors)
     fresh = {"setting": setting, "finite": True, "epoch": 0, "history": [], "stops": {}}
-    state = restore(checkpoint) or fresh
-    tensors = prepare(setting, tensors)
-    x_train, y_train = tensors[:2]
+    state, x_train, y_train = restore(checkpoint) or fresh, *tensors[:2]
     model = network(setting, state.get("model"), x_train.device)
     optimizer = optimizer_for(setting, model, x_train.device)
     if state["epoch"]:
@@ -199,11 +196,10 @@ def record(state, model, tensors):
     due = epoch == 0 or ended or (every and (epoch <= 10 or epoch % every == 0))
     if state["finite"] and not due:
         return False
-    if not state["finite"]:
-        values = dict.fromkeys(METRICS, math.nan)
-    elif targeted:  # asked for at every epoch, and the script measures the stops anew
+    values = dict.fromkeys(METRICS, math.nan)
+    if state["finite"] and targeted:  # asked for at every epoch; the script measures the stops anew
         values = {"train_loss": evaluate(model, *tensors[:2])[0]}
-    else:
+    elif state["finite"]:
         values = metrics(model, *tensors)
     state["history"].append({"epoch": epoch} | values)
     reached = {"epochs": epoch == setting["epochs"]}

@@ -5,6 +5,7 @@ from lab import files
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 import data
 import train
@@ -47,6 +48,15 @@ def test_only_training_labels_are_shuffled_and_only_once(monkeypatch, tmp_path):
     monkeypatch.setattr(train, "shuffle_labels", lambda *a: calls.append(a) or shuffle(*a))
     train.train(setting, tensors, tmp_path / "state")
     assert len(calls) == 1
+
+
+def test_digits_are_scikit_learns_shuffled_once():
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(y))
+    raw = files.arrays("digits")
+    found = np.concatenate([raw["x_train"], raw["x_test"]]).reshape(-1, 64)
+    assert np.array_equal(found, x[order])
+    assert np.array_equal(np.concatenate([raw["y_train"], raw["y_test"]]), y[order])
 
 
 def test_digits_are_standardised_whole_tensors():
