@@ -240,7 +240,8 @@ def main():
             source = measure(bench, args.dataset, image)
     except (files.DataError, OSError) as error:
         parser.exit(2, f"benchmark: error: {error}\n")
-    about = logs.about(args, source, [list(row.values())[:4] for row in bench.rows], fingerprint())
+    settings = [list(row.values())[:4] for row in bench.rows]
+    about = logs.about(args, source, settings, fingerprint(ignore))
     about["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     about |= {"seconds": round(time.monotonic() - started), "summary": summary(bench.rows)}
     for line in logs.write(args.out / "logs" / "benchmark", COLUMNS, bench.rows, about):

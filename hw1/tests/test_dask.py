@@ -57,7 +57,7 @@ def wait_for(condition, seconds=300):
 @contextlib.contextmanager
 def started(out, *flags):
     command = [sys.executable, HW1 / "random_labels.py", "--dataset", "digits", "--quick"]
-    command += ["--epochs", "200", "--out", out, *flags]
+    command += ["--epochs", "40", "--seeds", "0", "--out", out, *flags]
     with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -70,13 +70,13 @@ def test_same_bytes_though_a_worker_is_killed(tmp_path):
     finished = (spread / "checkpoints" / "random_labels_digits").glob
     with cluster(tmp_path) as (address, workers), started(spread, "--dask", address) as script:
         wait_for(lambda: any(finished("*.state")) or script.poll() is not None)
-        assert len(list(finished("*.state"))) < 7 and workers[0].poll() is None
+        assert len(list(finished("*.state"))) < 5 and workers[0].poll() is None
         workers[0].send_signal(signal.SIGKILL)
         script.communicate()
         assert script.returncode == 0 and workers[1].poll() is None
     with started(alone, "--jobs", "1") as script:
         script.communicate()
-    assert len(list(finished("*.state"))) == 7
+    assert len(list(finished("*.state"))) == 5
     log = Path("logs", "random_labels_digits.csv")
     assert (spread / log).read_bytes() == (alone / log).read_bytes()
 
@@ -102,11 +102,12 @@ def test_a_call_that_kills_its_worker_is_named_and_the_others_go_on(tmp_path, mo
 
 
 def test_no_scheduler_is_one_sentence(tmp_path):
-    for address in ("127.0.0.1:1", "garbage"):
-        with started(tmp_path, "--dask", address) as script:
-            error = script.communicate()[1].splitlines()[-1]
-        assert script.returncode == 2
-        assert error.startswith("random_labels: error: no Dask scheduler")
+    with started(tmp_path, "--dask", "127.0.0.1:1") as script:
+        error = script.communicate()[1].splitlines()[-1]
+    assert script.returncode == 2
+    assert error.startswith("random_labels: error: no Dask scheduler")
+    with pytest.raises(OSError, match="no Dask scheduler answers at garbage"):
+        parallel.workers(1, "garbage")
 
 
 MEASURE = """

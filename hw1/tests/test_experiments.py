@@ -1,12 +1,14 @@
 """A quick run of every script: its columns, rows and finiteness; and that every flag matters."""
 
 import csv
+import importlib
 import json
 import math
 import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from lab import files, runs, settings
@@ -92,44 +94,59 @@ def test_a_quick_run_writes_its_columns_rows_and_finite_numbers(script, tmp_path
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_every_flag_changes_something(tmp_path):
-    first = start("param_sweep", tmp_path / "a", "--seeds", "0", "--jobs", "1")
-    base = rows(tmp_path / "a", "param_sweep")
-    assert "3 runs on digits: 0 finished, 3 to do, 1 at a time on cpu" in first.stdout
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """Run a script in this process, without figures; return its exit code and what it printed."""
+    monkeypatch.setattr(runs, "draw", lambda args: 0)
+
+    def main(script, *flags):
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, flags)])
+        try:
+            code = importlib.import_module(script).main()
+        except SystemExit as ended:
+            code = ended.code
+        return code, *capsys.readouterr()
+
+    return main
+
+
+def test_every_flag_changes_something(here, tmp_path):
+    base_flags = ["--quick", "--dataset", "digits", "--jobs", "1", "--out", tmp_path]
+    sweep = partial(here, "param_sweep", *base_flags)
+    shown = sweep("--seeds", "0")[1]
+    base = rows(tmp_path, "param_sweep")
+    assert "3 runs on digits: 0 finished, 3 to do, 1 at a time on cpu" in shown
     assert {row["seed"] for row in base} == {"0"} and base[1]["epoch"] == "5"
-    again = start(
-        "param_sweep", tmp_path / "a", "--seeds", "1", "2", "--epochs", "2", "--jobs", "2"
-    )
-    table = rows(tmp_path / "a", "param_sweep")
-    assert "2 at a time on cpu" in again.stdout
-    assert "has other settings: it is kept as" in again.stdout  # nothing is lost
-    [earlier] = (tmp_path / "a" / "logs" / "earlier").glob("*.csv")
+    shown = sweep("--seeds", "1", "2", "--epochs", "2")[1]
+    table = rows(tmp_path, "param_sweep")
+    assert "has other settings: it is kept as" in shown  # nothing is lost
+    [earlier] = (tmp_path / "logs" / "earlier").glob("*.csv")
     with earlier.open() as file:
         assert list(csv.DictReader(file)) == base
     assert {row["seed"] for row in table} == {"1", "2"} and table[1]["epoch"] == "2"
-    folder = tmp_path / "a" / "checkpoints" / "param_sweep_digits"
+    folder = tmp_path / "checkpoints" / "param_sweep_digits"
     before = set(folder.glob("*.state"))
-    start("param_sweep", tmp_path / "a", "--seeds", "0", "--fresh")
+    sweep("--seeds", "0", "--fresh")
     assert len(before) == 9 and len(set(folder.glob("*.state"))) == 3
-    assert rows(tmp_path / "a", "param_sweep") == base  # the same numbers from the same seed
-    small = start("param_sweep", tmp_path / "a", "--seeds", "0", "--train-size", "100")
-    assert "0 finished, 3 to do" in small.stdout
-    assert {row["train_size"] for row in rows(tmp_path / "a", "param_sweep")} == {"100"}
-    start("param_sweep", tmp_path / "a", "--seeds", "0", "--train-size", "5000")
-    assert {row["train_size"] for row in rows(tmp_path / "a", "param_sweep")} == {"1000"}  # used
-    elsewhere = start("param_sweep", tmp_path / "a", "--data-dir", tmp_path, "--dataset", "mnist")
-    assert elsewhere.returncode == 2 and str(tmp_path) in elsewhere.stderr
+    assert rows(tmp_path, "param_sweep") == base  # the same numbers from the same seed
+    assert "0 finished, 3 to do" in sweep("--seeds", "0", "--train-size", "100")[1]
+    assert {row["train_size"] for row in rows(tmp_path, "param_sweep")} == {"100"}
+    sweep("--seeds", "0", "--train-size", "5000")
+    assert {row["train_size"] for row in rows(tmp_path, "param_sweep")} == {"1000"}  # used
+    code, _, error = sweep("--data-dir", tmp_path, "--dataset", "mnist")
+    assert code == 2 and str(tmp_path) in error
     if not torch.cuda.is_available():
-        cuda = start("param_sweep", tmp_path / "a", "--device", "cuda")
-        assert cuda.returncode == 2 and "--device" in cuda.stderr
-    dask = start("param_sweep", tmp_path / "a", "--dask", "nowhere")
-    assert dask.returncode == 2 and "Traceback" not in dask.stderr
+        code, _, error = sweep("--device", "cuda")
+        assert code == 2 and "--device" in error
+    code, _, error = sweep("--dask", "nowhere")
+    assert code == 2 and "Traceback" not in error
+    done = start("param_sweep", tmp_path, "--seeds", "0", "--jobs", "2")
+    assert "3 finished, 0 to do, 2 at a time on cpu" in done.stdout
 
 
-def test_help_shows_every_default(tmp_path):
+def test_help_shows_every_default(here):
     for script in SCRIPTS:
-        command = [sys.executable, HW1 / f"{script}.py", "--help"]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        text = here(script, "--help")[1]
         flags = re.findall(r"^  (--[\w-]+)(.*(?:\n {10,}.*)*)", text, re.MULTILINE)
         assert {flag for flag, _ in flags} >= {
             *["--dataset", "--data-dir", "--seeds", "--epochs", "--device", "--jobs", "--out"],
@@ -213,8 +230,9 @@ def test_importing_a_script_does_nothing(tmp_path):
     assert not done.stdout and not list(tmp_path.iterdir())
 
 
-def test_a_finished_run_is_loaded_by_its_setting(tmp_path):
-    start("random_labels", tmp_path, "--seeds", "0", "1", "--epochs", "1")
+def test_a_finished_run_is_loaded_by_its_setting(here, tmp_path):
+    flags = ["--quick", "--dataset", "digits", "--jobs", "1", "--out", tmp_path]
+    here("random_labels", *flags, "--seeds", "0", "1", "--epochs", "1")
     table = rows(tmp_path, "random_labels")
     raw = files.arrays("digits")
     few = {key: value[: settings.QUICK[key[2:]]] for key, value in raw.items()}
@@ -250,16 +268,14 @@ PAIRS = {  # a pair of interpolation.py: what it says, or "" if it works
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_any_setting_may_be_a_pair_and_what_cannot_work_is_refused_at_once(
-    pair, tmp_path, monkeypatch, capsys
+    pair, here, tmp_path, monkeypatch
 ):
     """All was trained and measured, and then came a traceback of the CSV writer."""
     values, shared, message = PAIRS[pair]
     monkeypatch.setattr(interpolation, "PAIRS", {pair: (values, shared)})
-    monkeypatch.setattr(runs, "draw", lambda args: 0)
-    words = ["--dataset", "digits", "--quick", "--jobs", "1", "--seeds", "0", "--epochs", "1"]
-    monkeypatch.setattr(sys, "argv", ["interpolation.py", *words, "--out", str(tmp_path)])
-    assert interpolation.main() == (2 if message else 0)
-    error = capsys.readouterr().err
+    flags = ["--dataset", "digits", "--quick", "--jobs", "1", "--seeds", "0", "--epochs", "1"]
+    code, _, error = here("interpolation", *flags, "--out", tmp_path)
+    assert code == (2 if message else 0)
     if message:
         assert message in error and error.count("\n") == 1
         assert not list(tmp_path.rglob("*.state"))
