@@ -29,7 +29,7 @@ def our_epochs(setting, x, y, threads=1):
 
 
 def mapped_epochs(_report, path, setting):
-    """Do the same in a process of its own, on the first rows of data that are mapped from a file."""
+    """Do the same in a process of its own, on the first rows of data mapped from a file."""
     x, y = torch.load(path, mmap=True, weights_only=True)
     return our_epochs(setting, x[: setting["train_size"]], y[: setting["train_size"]])
 
