@@ -29,7 +29,7 @@ sys.path.insert(0, str(HW1))
 
 from lab import files, logs, provenance
 from lab.flags import positive_int
-from lab.parallel import side_by_side, workers
+from lab.parallel import ignore, side_by_side, workers
 from lab.settings import fingerprint, mlp_for
 
 import torch
