@@ -119,8 +119,11 @@ def main():
     add("--logs", type=Path, default=LOGS, metavar="DIR", help="committed logs (default: hw1/logs)")
     args = parser.parse_args()
     folder, logs = args.folder.expanduser(), args.logs.expanduser()
-    folder = folder / "logs" if (folder / "logs").is_dir() else folder
     found, told = {}, []
+    try:
+        folder = folder / "logs" if (folder / "logs").is_dir() else folder
+    except OSError as error:
+        parser.exit(2, f"check: {folder} cannot be read: {error.strerror}\n")
     for path in sorted(folder.glob("*.csv")):
         other = logs / path.name
         try:

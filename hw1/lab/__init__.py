@@ -32,8 +32,11 @@ def say(text, stream="stdout"):
 
     `say.lost` is then True, and the script ends with exit code 1.
     """
+    file = getattr(sys, stream)
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)  # odd names of folders
     try:
-        print(text, file=getattr(sys, stream), flush=True)
+        print(text, file=file, flush=True)
     except OSError as error:
         say.lost = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1 if stream == "stdout" else 2)

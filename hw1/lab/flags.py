@@ -73,6 +73,8 @@ def _check(parser, args):
         parser.error("argument --seeds: the same seed is named twice")
     if args.device in ("cuda", "mps") and not getattr(torch, args.device).is_available():
         parser.error(f"argument --device: PyTorch finds no {args.device} device; use --device cpu")
+    if args.dask == "":
+        parser.error("argument --dask: the address is empty")
     if args.dask and not find_spec("distributed"):
         parser.error("argument --dask: install it first: pip install dask[distributed]")
     try:

@@ -4,6 +4,7 @@ The unit of work is one training run; `--jobs` of them go side by side, each on 
 a log has the same bytes whatever the number of jobs and however often the script was interrupted.
 """
 
+import inspect
 import json
 import math
 import subprocess
@@ -45,15 +46,11 @@ def run(args, columns, tasks, measure, check=None):
 
 def _run(args, columns, tasks, measure, check):
     started = time.monotonic()
-    for task in tasks:  # all of them, before the first run is trained
-        for setting in task["runs"]:
-            check_setting(setting)
-        if check:
-            check(task)
+    _check_tasks(columns, tasks, measure, check)
     with workers(args.jobs, args.dask) as found:  # they start while the data are read
         context = cache.prepare(args)
         states, seconds, bad = _train_all(args, tasks, context, found)
-        rows, failed = _measure_all(args, tasks, measure, states, context, found)
+        rows, failed = _measure_all(args, columns, tasks, measure, states, context, found)
         bits = call(found, fingerprint, args.device)
     for message in bad + failed:
         say(f"{args.script}: {message}", "stderr")
@@ -67,6 +64,23 @@ def _run(args, columns, tasks, measure, check):
         for line in logs.write(path, (*COMMON, *further), rows[log], about):
             say(f"{args.script}: {line}")
     return 1 if draw(args) or bad or say.lost else 0
+
+
+def _check_tasks(columns, tasks, measure, check):
+    """Raise SettingError if something cannot work, before the first run is trained."""
+    if not inspect.isfunction(measure) or measure.__qualname__ != measure.__name__:
+        raise SettingError("measure must be a function at the top level of the script")
+    if {task["log"] for task in tasks} != set(columns):
+        raise SettingError(f"each log ({', '.join(columns)}) needs a task: is a list empty?")
+    for task in tasks:
+        for setting in task["runs"]:
+            check_setting(setting)
+        if check:
+            check(task)
+    try:
+        json.dumps(tasks)
+    except TypeError as error:
+        raise SettingError(f"a task may hold plain values only: {error}") from None
 
 
 def draw(args):
@@ -130,7 +144,7 @@ def _train_all(args, tasks, context, found):
     return {json.dumps(settings[key]): states[key] for key in settings}, seconds, bad
 
 
-def _measure_all(args, tasks, measure, states, context, found):
+def _measure_all(args, columns, tasks, measure, states, context, found):
     """Measure every task whose runs are finished; return the rows by log, and what went wrong."""
     salt = cache.salt(context, code_digest(train.train, measure))
     calls = {}
@@ -141,14 +155,23 @@ def _measure_all(args, tasks, measure, states, context, found):
     rows, failed = {}, []
     title = f"{args.script}: measuring"
     for number, value, error in side_by_side(found, title, _measure, calls):
-        rows[number] = value
+        rows[number], log = value, tasks[number]["log"]
+        error = error or _wrong_rows(value, (*COMMON, *columns[log]))
         if error:
             names = " and ".join(_name(setting) for setting in tasks[number]["runs"])
-            failed.append(f"measuring {names} for {tasks[number]['log']} failed: {error}")
-    by_log = {task["log"]: [] for task in tasks}
+            failed.append(f"measuring {names} for {log} failed: {error}")
+    by_log = {log: [] for log in columns}
     for number, task in enumerate(tasks):
         by_log[task["log"]] += rows[number] or []
     return by_log, failed
+
+
+def _wrong_rows(rows, names):
+    """Return what is wrong with the rows that `measure` gave, or None."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return "measure must return a list of dicts"
+    differ = sorted({name for row in rows for name in {*row} ^ {*names}})
+    return f"its rows and COLUMNS differ in {', '.join(differ)}" if differ else None
 
 
 def _train(report, setting, context, path):

@@ -19,8 +19,10 @@ def setting(args, **grid):
     """Return one full setting: the defaults of train.SETTING, then the flags, then `grid`."""
     full = train.SETTING | {"dataset": args.dataset, "epochs": args.epochs} | grid
     if args.quick:
-        size = min(full["train_size"] or QUICK["train"], QUICK["train"])
-        full |= {"train_size": size, "test_size": QUICK["test"]}
+        full["test_size"] = QUICK["test"]
+        size = full["train_size"]
+        if size is None or (_whole(size) and size > QUICK["train"]):
+            full["train_size"] = QUICK["train"]
     return full
 
 
@@ -46,27 +48,49 @@ class SettingError(ValueError):
     """A setting that no run can be made with; the message is one sentence for the user."""
 
 
+def _whole(value):
+    return type(value) is int and 0 < value < 2**62
+
+
+def _between(low, high):
+    """Return a test for numbers from `low` to `high`; NaN fails it."""
+    return lambda value: type(value) in (int, float) and low <= value <= high
+
+
+def _or_none(test):
+    return lambda value: value is None or test(value)
+
+
+RULES = {  # what a value has to be, and the test for it
+    "dataset": (f"one of {', '.join(files.DATASETS)}", lambda v: v in [*files.DATASETS]),
+    "model": ("a name such as mlp-784-256-10 or cnn-16", lambda v: type(v) is str),
+    "optimizer": (f"one of {', '.join(train.OPTIMIZERS)}", lambda v: v in [*train.OPTIMIZERS]),
+    "lr": ("a positive number", _between(1e-300, 1e300)),
+    "batch_size": ("a positive integer", _whole),
+    "seed": ("an integer", lambda v: type(v) is int),
+    "epochs": ("a positive integer", _whole),
+    "schedule": (f"one of {', '.join(train.SCHEDULES)}", lambda v: v in train.SCHEDULES),
+    "weight_decay": ("a number that is not negative", _between(0, 1e300)),
+    "dropout": ("a number from 0 to 1", _between(0, 1)),
+    "label_corruption": ("a number from 0 to 1", _between(0, 1)),
+    "train_size": ("a positive integer or None", _or_none(_whole)),
+    "test_size": ("a positive integer or None", _or_none(_whole)),
+    "log_every": ("a positive integer or None", _or_none(_whole)),
+    "target": ("a number or None", _or_none(_between(-1e300, 1e300))),
+    "max_epochs": ("a positive integer or None", _or_none(_whole)),
+}
+
+
 def check_setting(setting):
     """Raise SettingError, before anything is trained, if a run with this setting cannot work."""
-    unknown = sorted(set(setting) - set(train.SETTING))
-    choices = {
-        "optimizer": train.OPTIMIZERS,
-        "schedule": train.SCHEDULES,
-        "dataset": files.DATASETS,
-    }
-    wrong = [name for name, known in choices.items() if setting[name] not in known]
-    positive = [name for name in ("lr", "batch_size", "epochs") if not setting[name] > 0]
-    if unknown:
-        raise SettingError(
-            f"unknown setting {unknown[0]!r}: choose from {', '.join(train.SETTING)}"
-        )
-    if wrong:
-        known = ", ".join(choices[wrong[0]])
-        raise SettingError(f"{wrong[0]}={setting[wrong[0]]!r} is unknown: choose from {known}")
-    if positive:
-        raise SettingError(f"{positive[0]} must be positive, not {setting[positive[0]]}")
-    if not 0 <= setting["label_corruption"] <= 1:
-        raise SettingError(f"label_corruption must be in [0, 1], not {setting['label_corruption']}")
+    if wrong := sorted(set(setting) ^ set(RULES)):
+        is_known = "is missing" if wrong[0] in RULES else "is unknown"
+        raise SettingError(f"setting {wrong[0]!r} {is_known}: there are {', '.join(RULES)}")
+    for name, (wanted, test) in RULES.items():
+        if not test(setting[name]):
+            raise SettingError(f"{name} must be {wanted}, not {setting[name]!r}")
+    if setting["target"] is not None and setting["max_epochs"] is None:
+        raise SettingError("a run with a target needs max_epochs, where it ends at the latest")
     dataset = files.DATASETS[setting["dataset"]]
     try:
         outputs = train.network(setting)(torch.zeros(1, *dataset.shape))

@@ -11,7 +11,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from lab import files, runs, settings
+from lab import files, flags, runs, settings
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ import data
 import interpolation
 import models
 import param_sweep
+import random_labels
 import sharpness
 import train
 
@@ -262,7 +263,7 @@ PAIRS = {  # a pair of interpolation.py: what it says, or "" if it works
     "label_corruption": ((0.0, 0.5), {}, ""),
     "batch_size": ((32, 256), {"model": "cnn-2"}, ""),
     "model": (("mlp-64-8-10", "mlp-64-16-10"), {}, "there is no line between mlp-64-8-10 and"),
-    "colour": (("red", "blue"), {}, "unknown setting 'colour'"),
+    "colour": (("red", "blue"), {}, "setting 'colour' is unknown"),
 }
 
 
@@ -283,6 +284,36 @@ def test_any_setting_may_be_a_pair_and_what_cannot_work_is_refused_at_once(
         table = rows(tmp_path, "interpolation")
         assert {row["setting_2"] for row in table} == {str(values[1])}
         assert all(row.get(pair, "") == "" for row in table)
+
+
+MISUSES = {  # what is wrong with COLUMNS, the tasks or the measure: what is said of it
+    "a column too many": "its rows and COLUMNS differ in extra",
+    "no rows": "measure must return a list of dicts",
+    "no task": "needs a task: is a list empty?",
+    "a lambda": "measure must be a function at the top level",
+    "a tensor": "a task may hold plain values only",
+}
+
+
+def no_rows(task, states, tensors):
+    return None
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_a_mistake_in_an_experiment_is_one_sentence(misuse, tmp_path, monkeypatch, capsys):
+    words = ["--dataset", "digits", "--quick", "--jobs", "1", "--seeds", "0", "--out", tmp_path]
+    monkeypatch.setattr(sys, "argv", ["random_labels.py", *map(str, words)])
+    args = flags.arguments("", "digits", {"digits": 1}, 1)
+    run = settings.setting(args, model="mlp-64-8-10")
+    columns = {"random_labels": random_labels.COLUMNS + ("extra",) * (misuse[:5] == "a col")}
+    task = {"log": "random_labels", "runs": [run]}
+    task |= {"x": torch.ones(1)} if misuse == "a tensor" else {}
+    measure = {"no rows": no_rows, "a lambda": lambda *_: []}.get(misuse, random_labels.measure)
+    code = runs.run(args, columns, [task] * (misuse != "no task"), measure)
+    error = capsys.readouterr().err
+    assert code == (1 if misuse in ("a column too many", "no rows") else 2)
+    assert MISUSES[misuse] in error and "Traceback" not in error
+    assert not list((tmp_path / "logs").glob("*.csv"))
 
 
 def test_a_dozen_cnns_span_a_factor_of_300_in_parameters():

@@ -220,31 +220,44 @@ def test_a_crafted_checkpoint_with_a_right_checksum_is_refused_with_one_warning(
         assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"optimizer": "SGD"},
-            "optimizer='SGD' is unknown: choose from adam, adamw, sgd, momentum",
-        ),
-        ({"schedule": "cosine"}, "schedule='cosine' is unknown"),
-        ({"colour": "red"}, "unknown setting 'colour'"),
-        ({"model": "resnet-18"}, "unknown network 'resnet-18'"),
-        ({"model": "mlp-64"}, "unknown network 'mlp-64'"),
-        ({"model": "cnn-8-16"}, "unknown network 'cnn-8-16'"),
-        ({"model": "cnn-0"}, "unknown network 'cnn-0'"),
-        ({"model": "mlp-784-16-10"}, "model 'mlp-784-16-10' cannot be used"),
-        ({"model": "mlp-64-16-3"}, "3 outputs, but digits has 10 classes"),
-        ({"dropout": 1.5}, "cannot be used: dropout"),
-        ({"label_corruption": -0.1}, "label_corruption must be in"),
-        ({"batch_size": 0}, "batch_size must be positive"),
-    ],
-)
+REFUSED = [
+    ({"optimizer": "SGD"}, "optimizer must be one of adam, adamw, sgd, momentum, not 'SGD'"),
+    ({"optimizer": ["adam"]}, "optimizer must be one of adam"),
+    ({"schedule": "cosine"}, "schedule must be one of constant, linear, not 'cosine'"),
+    ({"colour": "red"}, "setting 'colour' is unknown"),
+    ({"lr": "1e-3"}, "lr must be a positive number, not '1e-3'"),
+    ({"lr": math.nan}, "lr must be a positive number, not nan"),
+    ({"lr": math.inf}, "lr must be a positive number, not inf"),
+    ({"batch_size": 0}, "batch_size must be a positive integer, not 0"),
+    ({"batch_size": 64.0}, "batch_size must be a positive integer, not 64.0"),
+    ({"train_size": -5}, "train_size must be a positive integer or None, not -5"),
+    ({"target": math.nan}, "target must be a number or None, not nan"),
+    ({"target": 0.1}, "a run with a target needs max_epochs"),
+    ({"weight_decay": None}, "weight_decay must be a number that is not negative"),
+    ({"dropout": 1.5}, "dropout must be a number from 0 to 1, not 1.5"),
+    ({"label_corruption": -0.1}, "label_corruption must be a number from 0 to 1, not -0.1"),
+    ({"model": None}, "model must be a name such as mlp-784-256-10 or cnn-16, not None"),
+    ({"model": "resnet-18"}, "unknown network 'resnet-18'"),
+    ({"model": "mlp-64"}, "unknown network 'mlp-64'"),
+    ({"model": "cnn-8-16"}, "unknown network 'cnn-8-16'"),
+    ({"model": "cnn-0"}, "unknown network 'cnn-0'"),
+    ({"model": "mlp-784-16-10"}, "model 'mlp-784-16-10' cannot be used"),
+    ({"model": "mlp-64-16-3"}, "3 outputs, but digits has 10 classes"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED)
 def test_a_setting_that_cannot_work_is_refused_with_one_sentence(change, message):
     settings.check_setting(BASE)
     with pytest.raises(settings.SettingError, match=re.escape(message)) as error:
         settings.check_setting(BASE | change)
     assert "\n" not in str(error.value)
+
+
+def test_there_is_a_rule_for_every_setting():
+    assert list(settings.RULES) == list(train.SETTING)
+    with pytest.raises(settings.SettingError, match="setting 'lr' is missing"):
+        settings.check_setting({k: v for k, v in BASE.items() if k != "lr"})
 
 
 @pytest.mark.parametrize("name", ["mlp-64-16-16-10", "cnn-4"])
