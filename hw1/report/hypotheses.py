@@ -1,0 +1,193 @@
+"""The hypotheses that the report tests, written down before the run whose logs decide them.
+
+Each comes from a paper. It has a sentence in English and in Traditional Chinese, in which {verb}
+stands for the words that follow the verdict, a predicted sign, and a function of the logs (see
+evidence.py) that returns the data of its statistic. verdicts.py decides all of them by one rule. If
+an entry changes after the run, the commit says why and the report says so.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import evidence as ev
+
+ZHANG, ARPIT = "Zhang et al. 2017, arXiv 1611.03530", "Arpit et al. 2017, arXiv 1706.05394"
+NAKKIRAN = "Belkin et al. 2019, arXiv 1812.11118; Nakkiran et al. 2020, arXiv 1912.02292"
+FRANKLE = "Frankle et al. 2020, arXiv 1912.05671; Entezari et al. 2022, arXiv 2110.06296"
+ENTEZARI = "Entezari et al. 2022, arXiv 2110.06296; Ainsworth et al. 2023, arXiv 2209.04836"
+KESKAR, NOVAK = "Keskar et al. 2017, arXiv 1609.04836", "Novak et al. 2018, arXiv 1802.08760"
+HOFFER, GUO = "Hoffer et al. 2017, arXiv 1705.08741", "Guo et al. 2017, arXiv 1706.04599"
+DINH, KWON = "Dinh et al. 2017, arXiv 1703.04933", "Kwon et al. 2021, arXiv 2102.11600"
+JIANG = "Jiang et al. 2020, arXiv 1912.02178; Dziugaite et al. 2020, arXiv 2010.11924"
+STOPS = [
+    ("epochs", "equal epochs", "相同 epoch 數"),
+    ("train_loss", "equal train loss", "相同訓練損失"),
+]
+NETWORKS = [("mnist", "mlp", "MNIST MLP"), ("cifar10", "mlp", "CIFAR-10 MLP")]
+NETWORKS += [("cifar10", "cnn", "CIFAR-10 CNN")]
+PAIRS = [("batch_size", "batch sizes", "批次大小"), ("lr", "learning rates", "學習率")]
+SIZES = (4000, 50000)
+SWEEPS = [(n, ("cifar10", n), f"CIFAR-10, {n:,} images", f"CIFAR-10，{n:,} 張影像") for n in SIZES]
+SWEEPS += [("noise", ("mnist", 4000), "MNIST with label noise", "MNIST，標籤有雜訊")]
+CURVES = [("loss", "test loss", "測試損失"), ("error", "test error", "測試錯誤率")]
+TARGETS = [("loss_gap", "the gap in loss", "損失的泛化差距")]
+TARGETS += [("acc_gap", "the gap in accuracy", "準確率的泛化差距")]
+ACCURACY = ("test_acc", "test accuracy", "測試準確率")
+GRADIENT = ("input_gradient_norm_test", "the norm of the input gradient", "輸入梯度的範數")
+JACOBIAN = ("jacobian_norm_test", "the norm of the Jacobian", "Jacobian 的範數")
+HESSIAN = ("hessian_norm", "the norm of the Hessian", "Hessian 的範數")
+SHARPNESS = [("sharpness_ball", "sharpness in the ball", "球內的銳利度")]
+SHARPNESS += [("sharpness_box", "sharpness in Keskar's box", "Keskar 箱內的銳利度")]
+ADAPTIVE = ("sharpness_adaptive", "adaptive sharpness", "自適應銳利度")
+PARAMETER = ("parameter_gradient_norm", "the norm of the parameter gradient", "參數梯度的範數")
+SETTING = {"sensitivity": "batch_size", "sharpness": "approach"}  # permuted as a whole
+EPSILONS = (1e-4, 5e-4, 1e-3)  # Keskar et al. used the last two
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One statement; its family, the first part of its name, is corrected as one."""
+
+    name: str  # the same from run to run
+    sign: int  # of tau; on every seed: +1 if the values should lie above the line, -1 if below
+    source: str
+    data: Callable  # logs -> {"x", "y", "setting", "seed"}, or {"value", "line"}
+    english: str
+    chinese: str
+    kind: str = "every seed"  # or "trend", "correlation"
+
+
+EACH = [  # name, sign, source, data, English, Chinese, kind if it is not every seed
+    ("labels.epochs_to_fit", 1, ZHANG, ev.labels_trend(ev.epochs_to_fit),
+     "MNIST: the number of epochs to 99% train accuracy {verb} with the share of shuffled labels",
+     "MNIST：訓練準確率達 99% 所需的 epoch 數隨標籤打亂的比例增加{verb}", "trend"),
+    ("labels.test_acc", -1, ZHANG, ev.labels_trend(ev.last("test_acc")),
+     "MNIST: final test accuracy {verb} with the share of shuffled labels",
+     "MNIST：最後的測試準確率隨標籤打亂的比例增加{verb}", "trend"),
+    *[(f"sensitivity.{data}.{net}.longer", 1, HOFFER, ev.gain(data, net),
+       f"{name}: what training on to equal train loss gains in test accuracy {{verb}} with the batch size",
+       f"{name}：訓練到相同損失所多得的測試準確率隨批次大小增加{{verb}}", "trend")
+      for data, net, name in NETWORKS],
+    ("labels.fits", 1, ZHANG, ev.labels(0.995, ev.last("train_acc"), 1),
+     "MNIST, all labels shuffled: train accuracy ends above 99.5% {verb}",
+     "MNIST，標籤全部打亂：訓練準確率最後超過 99.5%（{verb}）"),
+    ("labels.chance", -1, ZHANG, ev.labels(0.02, ev.off_chance, 1),
+     "MNIST, all labels shuffled: test accuracy ends within 2 points of chance, 10%, {verb}",
+     "MNIST，標籤全部打亂：測試準確率最後與亂猜的 10% 相差不到 2 個百分點（{verb}）"),
+    ("labels.control", 1, ZHANG, ev.labels(0.98, ev.last("test_acc"), 0),
+     "MNIST, true labels, the same recipe: test accuracy ends above 98% {verb}",
+     "MNIST，標籤正確，訓練方法相同：測試準確率最後超過 98%（{verb}）"),
+    ("labels.patterns_first", 1, ARPIT, ev.labels(0.02, ev.fell_by, 0.25, 0.5, 0.75),
+     "MNIST, some labels shuffled: test accuracy ends over 2 points below its best {verb}",
+     "MNIST，部分標籤打亂：測試準確率最後比最高點低 2 個百分點以上（{verb}）"),
+    ("line.barrier.batch_size", 1, FRANKLE, ev.paths(0.02, ev.error_barrier, "mnist", "batch_size"),
+     "MNIST, two batch sizes, two seeds: a barrier of over 2 points of test error {verb}",
+     "MNIST，批次大小不同、種子不同：測試錯誤率的障壁超過 2 個百分點（{verb}）"),
+    ("line.barrier.lr", 1, FRANKLE, ev.paths(0.02, ev.error_barrier, "mnist", "lr"),
+     "MNIST, two learning rates, two seeds: a barrier of over 2 points of test error {verb}",
+     "MNIST，學習率不同、種子不同：測試錯誤率的障壁超過 2 個百分點（{verb}）"),
+    ("line.barrier.control", 1, FRANKLE, ev.paths(0.02, ev.error_barrier, "mnist", same=True),
+     "MNIST, one approach, two seeds: a barrier of over 2 points of test error {verb}",
+     "MNIST，訓練方法相同、種子不同：測試錯誤率的障壁超過 2 個百分點（{verb}）"),
+    ("line.barrier.cnn", 1, FRANKLE, ev.paths(0.02, ev.error_barrier, "cifar10"),
+     "CIFAR-10 CNN, two approaches, two seeds: a barrier of over 2 points of test error {verb}",
+     "CIFAR-10 CNN，訓練方法不同、種子不同：測試錯誤率的障壁超過 2 個百分點（{verb}）"),
+    *[(f"line.shared.{pair}", -1, FRANKLE,
+       ev.paths(0.02, ev.error_barrier, "mnist", pair, log="interpolation_shared"),
+       f"MNIST, two {en}, one initialisation: a barrier of under 2 points of test error {{verb}}",
+       f"MNIST，{zh}不同、初始權重相同：測試錯誤率的障壁不到 2 個百分點（{{verb}}）")
+      for pair, en, zh in PAIRS],
+    *[(f"line.matching.{pair}", 1, ENTEZARI, ev.paths(0.5, ev.removed, "mnist", pair),
+       f"MNIST, two {en}, two seeds: matching removes most of the barrier in test loss {{verb}}",
+       f"MNIST，{zh}不同、種子不同：對齊神經元可去除測試損失障壁的一半以上（{{verb}}）")
+      for pair, en, zh in PAIRS],
+    ("line.matching.control", 1, ENTEZARI, ev.paths(0.5, ev.removed, "mnist", same=True),
+     "MNIST, one approach, two seeds: matching removes most of the barrier in test loss {verb}",
+     "MNIST，訓練方法相同、種子不同：對齊神經元可去除測試損失障壁的一半以上（{verb}）"),
+    ("line.matching.cnn", 1, ENTEZARI, ev.paths(0.5, ev.removed, "cifar10"),
+     "CIFAR-10 CNN, two approaches: matching removes most of the barrier in test loss {verb}",
+     "CIFAR-10 CNN，訓練方法不同：對齊通道可去除測試損失障壁的一半以上（{verb}）"),
+    *[(f"size.{n}.minimum", 1, NAKKIRAN, ev.sweep(0, ev.inside, "cifar10", n),
+       f"CIFAR-10, {n:,} images: the test loss is lowest inside the sweep of widths {{verb}}",
+       f"CIFAR-10，{n:,} 張影像：測試損失的最低點在各寬度的中間（{{verb}}）") for n in SIZES],
+    *[(f"size.{n}.accuracy", 1, NAKKIRAN, ev.sweep(-0.01, ev.below_best, "cifar10", n),
+       f"CIFAR-10, {n:,} images: the largest CNN is within a point of the best accuracy {{verb}}",
+       f"CIFAR-10，{n:,} 張影像：最大的 CNN 測試準確率與最高者相差不到 1 個百分點（{{verb}}）")
+      for n in SIZES],
+    *[(f"size.{where}.descent.{what}", 1, NAKKIRAN,
+       ev.sweep(0.05, ev.descent(what), *part, beyond=True),
+       f"{en}: the {curve} peaks 5% above both a narrower width and the widest {{verb}}",
+       f"{zh}：{name}先降、再升、又降，峰值比之前的谷與最大的網路都高 5% 以上（{{verb}}）")
+      for (where, part, en, zh), (what, curve, name) in product(SWEEPS, CURVES)],
+    *[(f"sensitivity.{data}.{net}.overconfident", 1, GUO, ev.overconfidence(data, net),
+       f"{name}, equal epochs: test confidence exceeds test accuracy {{verb}}",
+       f"{name}，相同 epoch 數：測試集上的平均信心高於準確率（{{verb}}）") for data, net, name in NETWORKS],
+    ("sharpness.rescaling.function", -1, DINH, ev.rescaled(1e-3, "max_output_change", largest=True),
+     "MNIST, weights rescaled: the outputs change by less than 0.1% {verb}",
+     "MNIST，權重重新縮放：輸出的變化不到 0.1%（{verb}）"),
+    ("sharpness.rescaling.hessian", 1, DINH, ev.rescaled(2, "hessian_norm"),
+     "MNIST, weights rescaled: the norm of the Hessian more than doubles {verb}",
+     "MNIST，權重重新縮放：Hessian 的範數變為兩倍以上（{verb}）"),
+    ("sharpness.rescaling.box", 1, DINH, ev.rescaled(2, "sharpness_box"),
+     "MNIST, weights rescaled: sharpness in Keskar's box more than doubles {verb}",
+     "MNIST，權重重新縮放：Keskar 箱內的銳利度變為兩倍以上（{verb}）"),
+    ("sharpness.rescaling.adaptive", -1, KWON, ev.rescaled(1.05, "sharpness_adaptive"),
+     "MNIST, weights rescaled: adaptive sharpness changes by less than 5% {verb}",
+     "MNIST，權重重新縮放：自適應銳利度的變化不到 5%（{verb}）"),
+]  # fmt: skip
+
+
+def trends(data, what, log, where, names, measures, source):
+    """Yield that each measure grows with the batch size (test accuracy: falls) in one log."""
+    for measure, english, chinese in measures:
+        yield Hypothesis(
+            f"{what}.{measure}",
+            -1 if measure == "test_acc" else 1,
+            source,
+            ev.models(log, data, "batch_size", measure, SETTING[log], **where),
+            f"{names[0]}: {english} {{verb}} with the batch size",
+            f"{names[1]}：{chinese}隨批次大小增加{{verb}}",
+            "trend",
+        )
+
+
+def correlations(data, what, log, where, names, measures, targets, source):
+    """Yield that each measure goes with each target, over the settings of one log."""
+    for (measure, english, chinese), (target, goal, goal_zh) in product(measures, targets):
+        yield Hypothesis(
+            f"{what}.{measure}.{target}",
+            1,
+            source,
+            ev.models(log, data, measure, target, SETTING[log], **where),
+            f"{names[0]}: {english} {{verb}} {goal}",
+            f"{names[1]}：{chinese}與{goal_zh}{{verb}}",
+            "correlation",
+        )
+
+
+def generated():
+    """Yield the trends and correlations that are tested at both stops, for each log."""
+    for stop, english, chinese in STOPS:
+        for data, net, name in NETWORKS:
+            log = (data, f"sensitivity.{data}.{net}.{stop}", "sensitivity")
+            log += ({"model": net, "stop": stop}, (f"{name}, {english}", f"{name}，{chinese}"))
+            yield from trends(*log, [GRADIENT, JACOBIAN], NOVAK)
+            yield from trends(*log, [ACCURACY], KESKAR)
+            yield from correlations(*log, [JACOBIAN], TARGETS, NOVAK)
+        names = (f"MNIST, {english}", f"MNIST，{chinese}")
+        where = {"approach": "batch_size=", "stop": stop, "epsilon": EPSILONS[1]}
+        log = ("mnist", f"sharpness.{stop}", "sharpness")
+        yield from trends(*log, where, names, [HESSIAN, ACCURACY], KESKAR)
+        for epsilon in EPSILONS:
+            log = ("mnist", f"sharpness.{stop}.{epsilon:g}", "sharpness")
+            at = [f"{name}, ε = {epsilon:g}" for name in names]
+            yield from trends(*log, where | {"epsilon": epsilon}, at, SHARPNESS, KESKAR)
+        log = ("mnist", f"predictors.{stop}", "sharpness", {"stop": stop, "epsilon": EPSILONS[1]})
+        names = (f"MNIST, {english}, all approaches", f"MNIST，{chinese}，所有訓練方法")
+        measures = [GRADIENT, JACOBIAN, PARAMETER, HESSIAN, *SHARPNESS, ADAPTIVE]
+        targets = [("test_loss", "the test loss", "測試損失"), *TARGETS]
+        yield from correlations(*log, names, measures, targets, JIANG)
+
+
+HYPOTHESES = [*(Hypothesis(*entry) for entry in EACH), *generated()]

@@ -1,0 +1,184 @@
+"""The verdict on each hypothesis: supported, contradicted, undecided or not run.
+
+One rule for all of them. The effect of a trend or a correlation is Kendall's tau-b over all models.
+Its p-value permutes whole settings, because the seeds of one setting are not independent, and is
+corrected by Holm (1979) within its family. The bootstrap interval is shown, but decides nothing:
+with 8 or 12 settings it is too sure of itself. A statement about every seed has no p-value.
+"""
+
+import csv
+import functools
+import itertools
+import math
+
+from lab.stats import tau_interval
+from lab.tables import write
+
+import numpy as np
+
+from evidence import NotRun
+from hypotheses import HYPOTHESES
+from words import bracketed, text
+
+LEVEL = 0.05  # a corrected p-value below it decides
+MOST = 40_320  # permutations: all of 8 settings
+VERDICTS = ("supported", "contradicted", "undecided", "not run")
+LABELS = {"en": VERDICTS, "zh": ("支持", "不支持，結果相反", "無法判定", "尚未執行")}
+SIGNED = {  # the words for an effect of the sign +, of the sign -, of neither, and for no log
+    "trend": {
+        "en": ("grows", "falls", "shows no clear trend", "has not been measured"),
+        "zh": ("而上升", "而下降", "並無明顯趨勢", "的變化尚未測量"),
+    },
+    "correlation": {
+        "en": (
+            "goes with",
+            "goes against",
+            "shows no clear relation to",
+            "is not yet compared with",
+        ),
+        "zh": ("呈正相關", "呈負相關", "沒有明顯的相關", "的相關尚未測量"),
+    },
+}
+SEEDS = {  # the words for each verdict on a statement about every seed
+    "en": ("on every seed", "on no seed", "on some seeds only", "(not yet run)"),
+    "zh": ("每個種子皆然", "沒有一個種子如此", "只有部分種子如此", "尚未執行"),
+}
+COLUMNS = (
+    "name",
+    "family",
+    "statement",
+    "source",
+    "kind",
+    "predicted_sign",
+    "effect",
+    "low",
+    "high",
+)
+COLUMNS += ("p", "p_holm", "settings", "models", "verdict", "note")
+
+
+def permutation_p(x, y, setting, seed, most=MOST):
+    """Return the two-sided p-value of Kendall's tau of x and y, permuting whole settings of y.
+
+    x, y, setting, seed: (N,), a row for each model; a setting may lack some seeds. A permutation
+    gives all the seeds of one setting to another one. Only the numerator of tau changes with it, a
+    sum over pairs of settings; each of their terms is computed once. All permutations are tried if
+    there are at most `most`; otherwise as many are drawn, the observed one counting as the first.
+    """
+    rows, n = np.unique(setting, return_inverse=True)[1], len(np.unique(setting))
+    columns = np.unique(seed, return_inverse=True)[1]
+    if len(set(zip(rows, columns, strict=True))) < len(rows):
+        raise ValueError("A log has two models of one setting and seed, so it is damaged.")
+    signs = []
+    for values in (x, y):
+        grid = np.full((n, columns.max() + 1), np.nan)
+        grid[rows, columns] = values
+        differences = grid[:, None, :, None] - grid[None, :, None, :]
+        signs.append(np.nan_to_num(np.sign(differences)).reshape(n * n, -1))
+    terms = signs[0] @ signs[1].T  # of settings (i, j) in x with settings (k, l) in y
+    sums = np.abs(terms[np.arange(n * n), _places(n, most)].sum(1))
+    return np.mean(sums >= sums[0])
+
+
+@functools.cache
+def _places(n, most):
+    """Return for each order of n settings, the observed one first, its pairs' places: (P, n * n)."""
+    if math.factorial(n) <= most:
+        orders = np.array(list(itertools.permutations(range(n))))
+    else:
+        orders = np.tile(np.arange(n), (most, 1))
+        orders[1:] = np.random.default_rng(0).permuted(orders[1:], axis=1)
+    return (orders[:, :, None] * n + orders[:, None, :]).reshape(len(orders), n * n)
+
+
+def holm(p):
+    """Return the p-values after Holm's correction for as many tests (Holm 1979)."""
+    order = np.argsort(p)
+    corrected = np.array(p, float)
+    corrected[order] = np.maximum.accumulate(corrected[order] * np.arange(len(p), 0, -1))
+    return np.minimum(corrected, 1)
+
+
+def verdict(sign, effect, p):
+    """Return the verdict on an effect with this corrected p-value, where `sign` is predicted."""
+    if not p < LEVEL or effect == 0:
+        return "undecided"
+    return "supported" if np.sign(effect) == sign else "contradicted"
+
+
+def verdict_on_seeds(sign, value, line):
+    """Return the verdict on a statement about every seed: its value is above (+) or below a line."""
+    shown = np.sign(np.asarray(value) - line) * sign
+    return "supported" if all(shown > 0) else "contradicted" if all(shown < 0) else "undecided"
+
+
+def measured(h, logs):
+    """Return the row of a hypothesis before the correction of p; its verdict may still be open."""
+    row = dict.fromkeys(COLUMNS, "") | {
+        "name": h.name,
+        "family": h.name.partition(".")[0],
+        "source": h.source,
+    }
+    row |= {"statement": sentence(h, "supported", "en"), "kind": h.kind, "predicted_sign": h.sign}
+    try:
+        data = h.data(logs)
+    except NotRun as reason:
+        return row | {"verdict": "not run", "note": str(reason)}
+    if h.kind == "every seed":
+        value = np.asarray(data["value"], float)
+        row |= {"effect": value.mean(), "low": value.min(), "high": value.max()}
+        row |= {"models": len(value), "verdict": verdict_on_seeds(h.sign, **data)}
+        return row | {"note": f"predicted {'above' if h.sign > 0 else 'below'} {data['line']:g}"}
+    ok = np.isfinite(data["x"]) & np.isfinite(data["y"])
+    x, y, setting = (np.asarray(data[name])[ok] for name in ("x", "y", "setting"))
+    row |= dict(zip(("effect", "low", "high"), tau_interval(x, y, setting), strict=True))
+    row |= {"settings": len(set(setting)), "models": len(x)}
+    return row | {"p": permutation_p(x, y, setting, np.asarray(data["seed"])[ok])}
+
+
+def decide(logs, hypotheses=HYPOTHESES):
+    """Return a row, {column: value}, for each hypothesis. logs: {(log, dataset): table}."""
+    rows = [measured(h, logs) for h in hypotheses]
+    for family in dict.fromkeys(row["family"] for row in rows):
+        tests = [row for row in rows if row["family"] == family and row["p"] != ""]
+        for row, p in zip(tests, holm([row["p"] for row in tests]), strict=True):
+            row["p_holm"] = p
+            row["verdict"] = verdict(row["predicted_sign"], row["effect"], p)
+    return rows
+
+
+def sentence(h, found, language):
+    """Return the hypothesis as a sentence whose words follow the verdict that was found."""
+    place = VERDICTS.index(found)
+    if h.kind == "every seed":
+        verb = SEEDS[language][place]
+    else:
+        swapped = h.sign < 0 and place < 2  # a supported prediction of the sign - is a fall
+        verb = SIGNED[h.kind][language][1 - place if swapped else place]
+    return (h.english if language == "en" else h.chinese).format(verb=verb)
+
+
+def table(rows, language, hypotheses=HYPOTHESES):
+    """Return the cells of "What we found": what was found, source, effect [interval], verdict."""
+    cells = []
+    for h, row in zip(hypotheses, rows, strict=True):
+        effect = ""
+        if row["effect"] != "":
+            effect = bracketed([text(row[name], ".3g") for name in ("effect", "low", "high")])
+        label = LABELS[language][VERDICTS.index(row["verdict"])]
+        cells.append([sentence(h, row["verdict"], language), h.source, effect, label])
+    return cells
+
+
+def write_csv(path, rows):
+    """Write the rows as CSV, numbers with six digits, and return the path."""
+
+    def fill(part):
+        with part.open("w", newline="", encoding="utf-8") as file:
+            out = csv.writer(file, lineterminator="\n")
+            out.writerow(COLUMNS)
+            for row in rows:
+                out.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
+
+    write(path, fill)
+    return path

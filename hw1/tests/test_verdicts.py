@@ -1,0 +1,282 @@
+"""The verdicts: calibration, power and exactness of the rule; words that follow; missing logs."""
+
+import csv
+import itertools
+
+from lab import tables
+
+import made_up
+import numpy as np
+import pytest
+from scipy.stats import binom, kendalltau
+
+import evidence
+import verdicts
+from hypotheses import HYPOTHESES, Hypothesis
+
+SEEDS = 3
+
+
+def grid(n):
+    """The setting and the seed of each of n x SEEDS models."""
+    return np.repeat(np.arange(n), SEEDS), np.tile(np.arange(SEEDS), n)
+
+
+def correlated(rng, n):
+    """A measure that depends on nothing, but whose seeds of one setting resemble each other."""
+    return np.repeat(rng.normal(size=n), SEEDS) + 0.3 * rng.normal(size=n * SEEDS)
+
+
+def hypothesis(kind, data, sign=1, name="family.one"):
+    return Hypothesis(name, sign, "", lambda logs: data, "it {verb} so", "它{verb}", kind)
+
+
+@pytest.mark.parametrize("trend", [True, False])
+@pytest.mark.parametrize("n", [8, 12])
+def test_the_rule_errs_in_at_most_six_percent(n, trend):
+    """Nothing is associated; 2,000 cases. A rule that errs in 8% would pass once in 1,000 times."""
+    rng, (setting, seed), cases = np.random.default_rng(n), grid(n), 2000
+    errors = 0
+    for _ in range(cases):
+        x = setting if trend else correlated(rng, n)
+        p = verdicts.permutation_p(x, correlated(rng, n), setting, seed, most=400)
+        errors += verdicts.verdict(1, 1.0, p) != "undecided"
+    allowed = int(0.06 * cases)
+    assert binom.cdf(allowed, cases, 0.08) < 1e-3
+    assert 0.03 * cases < errors <= allowed  # and it does decide sometimes
+
+
+def test_permuting_single_seeds_would_fail_the_calibration():
+    """The reason for whole settings: scipy's p-value, for independent models, errs far more."""
+    rng, (setting, _) = np.random.default_rng(0), grid(8)
+    p = [kendalltau(setting, correlated(rng, 8)).pvalue for _ in range(300)]
+    assert np.mean(np.array(p) < verdicts.LEVEL) > 0.15
+
+
+@pytest.mark.parametrize("n", [8, 12])
+def test_a_monotone_effect_is_found(n):
+    rng, (setting, seed) = np.random.default_rng(1), grid(n)
+    y = setting + 0.7 * rng.normal(size=len(setting))
+    data = {"x": 2.0**setting, "y": y, "setting": setting, "seed": seed}
+    others = [
+        hypothesis("trend", data | {"y": correlated(rng, n)}, 1, f"family.{k}") for k in "abc"
+    ]
+    up, down = (hypothesis("trend", data, sign) for sign in (1, -1))
+    assert verdicts.decide({}, [up, *others])[0]["verdict"] == "supported"
+    assert verdicts.decide({}, [down, *others])[0]["verdict"] == "contradicted"
+
+
+@pytest.mark.parametrize("kind", ["trend", "correlation", "ties", "a model is missing"])
+def test_the_p_value_is_that_of_all_permutations(kind):
+    """Five settings, 120 orders, tau of each from the definition: all pairs of models."""
+    rng, (setting, seed) = np.random.default_rng(2), grid(5)
+    x = setting.astype(float) if kind == "trend" else correlated(rng, 5)
+    y = x + 1.2 * correlated(rng, 5)
+    if kind == "ties":
+        x, y = x.round(), y.round()
+    keep = np.arange(15) != 7 if kind == "a model is missing" else np.full(15, True)
+    xs, ys = (np.where(keep, v, np.nan).reshape(5, SEEDS) for v in (x, y))
+
+    def agreement(order):
+        total = 0
+        models = list(zip(xs.ravel(), ys[list(order)].ravel(), strict=True))
+        for (a, b), (c, d) in itertools.combinations(models, 2):
+            if np.isfinite(a + b + c + d):
+                total += np.sign(a - c) * np.sign(b - d)
+        return abs(total)
+
+    all_of_them = [agreement(order) for order in itertools.permutations(range(5))]
+    expected = np.mean(np.array(all_of_them) >= all_of_them[0])
+    found = verdicts.permutation_p(x[keep], y[keep], setting[keep], seed[keep])
+    assert found == pytest.approx(expected) and 1 / 120 <= expected < 1
+
+
+def test_drawn_permutations_agree_with_all_of_them():
+    rng, (setting, seed) = np.random.default_rng(5), grid(7)
+    y = setting + 2 * correlated(rng, 7)
+    exact = verdicts.permutation_p(setting, y, setting, seed)
+    drawn = verdicts.permutation_p(setting, y, setting, seed, most=4000)
+    assert 0.01 < exact < 0.5
+    assert drawn == pytest.approx(exact, abs=4 * np.sqrt(exact / 4000))
+
+
+def test_two_models_of_one_setting_and_seed_are_an_error():
+    with pytest.raises(ValueError, match="two models"):
+        verdicts.permutation_p(np.arange(4), np.arange(4), np.array([0, 0, 1, 1]), np.zeros(4, int))
+
+
+@pytest.mark.parametrize("digits", [8, 0])  # 0 digits: many ties
+def test_the_effect_is_scipys_tau(digits):
+    rng, (setting, seed) = np.random.default_rng(4), grid(6)
+    x, y = correlated(rng, 6).round(digits), correlated(rng, 6).round(digits)
+    y[4] = np.nan  # a model that diverged is left out
+    data = {"x": x, "y": y, "setting": setting, "seed": seed}
+    row = verdicts.decide({}, [hypothesis("correlation", data)])[0]
+    keep = np.isfinite(y)
+    assert row["effect"] == pytest.approx(kendalltau(x[keep], y[keep]).statistic)
+    assert row["low"] <= row["effect"] <= row["high"] and row["models"] == 17
+
+
+def test_holm_by_hand():
+    """Sorted: 0.01 x 4, 0.02 x 3, 0.03 x 2 (raised to the one before it), 0.6 x 1."""
+    assert verdicts.holm([0.03, 0.01, 0.6, 0.02]) == pytest.approx([0.06, 0.04, 0.6, 0.06])
+    assert verdicts.holm([0.9, 0.8]) == pytest.approx([1, 1])
+    assert list(verdicts.holm([])) == []
+
+
+def test_p_is_corrected_within_a_family_and_not_across():
+    setting, seed = grid(4)  # a perfect order of four settings has p = 2 / 24
+    data = {"x": setting, "y": 10 * setting + seed, "setting": setting, "seed": seed}
+    names = ("one.a", "one.b", "two.a")
+    rows = verdicts.decide({}, [hypothesis("trend", data, 1, name) for name in names])
+    assert [row["p_holm"] for row in rows] == pytest.approx([4 / 24, 4 / 24, 2 / 24])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_statement_about_every_seed(sign):
+    outcomes = {"supported": [2, 3, 4], "contradicted": [-2, -3, -4], "undecided": [2, 3, -4]}
+    for expected, value in outcomes.items():
+        data = {"value": 10 + sign * np.array(value), "line": 10}
+        row = verdicts.decide({}, [hypothesis("every seed", data, sign)])[0]
+        assert (row["verdict"], row["p"], row["p_holm"]) == (expected, "", "")
+    broken = {"value": [np.nan, 11, 12], "line": 10}
+    assert verdicts.decide({}, [hypothesis("every seed", broken)])[0]["verdict"] == "undecided"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("h", HYPOTHESES, ids=lambda h: h.name)
+def test_each_verdict_has_words_of_its_own(h, language):
+    found = {v: verdicts.sentence(h, v, language) for v in verdicts.VERDICTS}
+    assert len(set(found.values())) == 4
+    assert not any("{" in words or "}" in words for words in found.values())
+
+
+def test_the_words_say_which_way_it_went():
+    down = hypothesis("trend", {}, -1)
+    says = {v: verdicts.sentence(down, v, "en") for v in verdicts.VERDICTS}
+    assert "falls" in says["supported"] and "grows" in says["contradicted"]
+    assert "no clear trend" in says["undecided"]
+    chinese = verdicts.sentence(down, "supported", "zh")
+    assert "下降" in chinese and "上升" in verdicts.sentence(down, "contradicted", "zh")
+
+
+def test_the_table_follows_the_data_in_both_languages():
+    setting, seed = grid(8)
+    cells = {}
+    for way in (1, -1):
+        data = {"x": setting, "y": way * (10 * setting + seed), "setting": setting, "seed": seed}
+        h = hypothesis("trend", data)
+        rows = verdicts.decide({}, [h])
+        cells[way] = [verdicts.table(rows, language, [h])[0] for language in ("en", "zh")]
+    assert [c[0] for c in cells[1]] == ["it grows so", "它而上升"]
+    assert [c[0] for c in cells[-1]] == ["it falls so", "它而下降"]
+    assert [c[3] for c in cells[1]] == ["supported", "支持"]
+    assert cells[-1][0][3] == "contradicted" and cells[-1][0][2].startswith("−0.9")
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory):
+    """Made-up logs, most of which lack the new columns."""
+    folder = tmp_path_factory.mktemp("made_up")
+    made_up.make(folder, "mnist")
+    return {(p.stem[:-6], "mnist"): tables.read(p) for p in (folder / "logs").glob("*.csv")}
+
+
+def test_what_is_missing_is_not_run(logs):
+    rows = {row["name"]: row for row in verdicts.decide(logs)}
+    assert len(rows) == len(HYPOTHESES)
+    column = rows["sensitivity.mnist.mlp.overconfident"]
+    assert column["verdict"] == "not run" and "no column test_confidence" in column["note"]
+    missing = rows["sensitivity.cifar10.cnn.epochs.jacobian_norm_test"]
+    assert missing["verdict"] == "not run" and "is missing" in missing["note"]
+    no_rows = rows["sharpness.epochs.0.001.sharpness_box"]
+    assert no_rows["verdict"] == "not run" and "no rows" in no_rows["note"]
+    assert rows["labels.fits"]["verdict"] != "not run"
+    assert all(row["verdict"] == "not run" for row in verdicts.decide({}))
+
+
+def test_the_csv_holds_every_hypothesis(logs, tmp_path):
+    rows = verdicts.decide(logs)
+    with verdicts.write_csv(tmp_path / "verdicts.csv", rows).open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["name"] for row in written] == [h.name for h in HYPOTHESES]
+    assert {row["verdict"] for row in written} <= set(verdicts.VERDICTS)
+    of_seeds = [row for row in written if row["kind"] == "every seed"]
+    assert of_seeds and all(row["p"] == "" for row in of_seeds)
+    tables.read(tmp_path / "verdicts.csv")
+
+
+def test_every_name_is_used_once_and_every_source_has_a_number():
+    assert len({h.name for h in HYPOTHESES}) == len(HYPOTHESES)
+    assert all("arXiv 1" in h.source or "arXiv 2" in h.source for h in HYPOTHESES)
+
+
+def sweep(test_loss, train_acc=(0.5, 0.9, 1, 1, 1)):
+    """A log of five widths on one seed, whose test error is a tenth of the loss."""
+    names = [
+        "n_params",
+        "width",
+        "seed",
+        "epoch",
+        "train_acc",
+        "test_loss",
+        "test_acc",
+        "train_size",
+    ]
+    t = np.zeros(5, [(name, float) for name in names])
+    t["n_params"] = t["width"] = np.arange(5)
+    t["train_acc"], t["test_loss"], t["train_size"] = train_acc, test_loss, 10
+    t["test_acc"] = 1 - t["test_loss"] / 10
+    return {("param_sweep", "cifar10"): t}
+
+
+def test_double_descent_by_hand():
+    descent = evidence.sweep(0.05, evidence.descent("loss"), "cifar10", 10, beyond=True)
+    assert descent(sweep([4, 2, 3, 5, 4]))["value"] == pytest.approx([5 / 4 - 1])
+    assert descent(sweep([4, 2, 6, 3, 1]))["value"] == pytest.approx([6 / 2 - 1])
+    assert descent(sweep([5, 4, 3, 2, 1]))["value"][0] < 0
+    assert descent(sweep([1, 2, 3, 4, 5]))["value"][0] < 0
+    with pytest.raises(evidence.NotRun, match="beyond"):  # only the widest fits
+        descent(sweep([4, 2, 3, 5, 4], (0.5, 0.6, 0.7, 0.8, 1)))
+    inside = evidence.sweep(0, evidence.inside, "cifar10", 10)
+    assert inside(sweep([4, 2, 3, 5, 3]))["value"] == [1]
+    assert inside(sweep([4, 3, 3, 2, 1]))["value"] == [-1]
+
+
+def path(setting_1, setting_2, alignment, losses):
+    """Rows of one line through two models, at alpha = -1, 0, 0.5, 1."""
+    names = (
+        "pair",
+        "seed",
+        "setting_1",
+        "setting_2",
+        "alignment",
+        "alpha",
+        "test_loss",
+        "test_acc",
+    )
+    kinds = ("U10", int, float, float, "U15", float, float, float)
+    rows = [
+        ("lr", 0, setting_1, setting_2, alignment, alpha, loss, 1 - loss / 10)
+        for alpha, loss in zip((-1, 0, 0.5, 1), losses, strict=True)
+    ]
+    return np.array(rows, list(zip(names, kinds, strict=True)))
+
+
+def test_barriers_of_two_approaches_and_of_one_by_hand():
+    t = [path(1, 2, "none", (99, 1, 4, 3)), path(1, 2, "weight_matching", (99, 1, 2.5, 3))]
+    t += [path(2, 2, "none", (99, 3, 7, 3)), path(2, 2, "weight_matching", (99, 3, 3, 3))]
+    logs = {("interpolation", "mnist"): np.concatenate(t)}
+    for same, barrier, share in ((False, 0.2, 0.75), (True, 0.4, 1)):
+        error = evidence.paths(0.02, evidence.error_barrier, "mnist", "lr", same)(logs)
+        assert error == {"value": pytest.approx([barrier]), "line": 0.02}
+        removed = evidence.paths(0.5, evidence.removed, "mnist", "lr", same)(logs)
+        assert removed["value"] == pytest.approx([share])
+
+
+def test_epochs_to_fit_by_hand():
+    t = np.zeros(3, [("epoch", int), ("train_acc", float)])
+    t["epoch"] = 0, 5, 10
+    for accuracy, expected in (((0.1, 0.99, 1), 5), ((0.1, 0.5, 0.9), 11)):
+        t["train_acc"] = accuracy
+        assert evidence.epochs_to_fit(t) == expected
