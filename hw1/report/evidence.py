@@ -122,14 +122,16 @@ def epochs_to_fit(run):
     return fitted[0] if len(fitted) else run["epoch"][-1] + 1
 
 
-def sweep(line, value, dataset, train_size, beyond=False, **where):
+def sweep(line, value, dataset, train_size, corruption=0.0, beyond=False):
     """Return the data of a statement about the widths of a sweep, on every seed.
 
     value: rows by width -> a number. beyond: only if the sweep goes on after a width that fits.
     """
 
     def data(logs):
-        t = rows(logs, "param_sweep", dataset, SWEEP, train_size=train_size, **where)
+        t = rows(
+            logs, "param_sweep", dataset, SWEEP, train_size=train_size, label_corruption=corruption
+        )
         end = np.sort(last_epoch(t), order="n_params")
         seeds = [end[end["seed"] == seed] for seed in np.unique(end["seed"])]
         if beyond and not all(max(run["train_acc"][:-1]) >= FITTED for run in seeds):

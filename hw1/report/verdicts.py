@@ -2,12 +2,13 @@
 
 One rule for all of them. The effect of a trend or a correlation is Kendall's tau-b over all models.
 Its p-value permutes whole settings, because the seeds of one setting are not independent, and is
-corrected by Holm (1979) within its family. The bootstrap interval is shown, but decides nothing:
-with 8 or 12 settings it is too sure of itself. A statement about every seed has no p-value.
+corrected by Holm (1979) for the tests of its family whose logs are there. The bootstrap interval is
+shown but decides nothing: with so few settings it is too sure of itself.
 """
 
 import csv
 import functools
+import io
 import itertools
 import math
 
@@ -23,27 +24,22 @@ from words import bracketed, text
 LEVEL = 0.05  # a corrected p-value below it decides
 MOST = 40_320  # permutations: all of 8 settings
 VERDICTS = ("supported", "contradicted", "undecided", "not run")
-LABELS = {"en": VERDICTS, "zh": ("支持", "不支持，結果相反", "無法判定", "尚未執行")}
-SIGNED = {  # the words for an effect of the sign +, of the sign -, of neither, and for no log
-    "trend": {
-        "en": ("grows", "falls", "shows no clear trend", "has not been measured"),
-        "zh": ("而上升", "而下降", "並無明顯趨勢", "的變化尚未測量"),
-    },
-    "correlation": {
-        "en": (
-            "goes with",
-            "goes against",
-            "shows no clear relation to",
-            "is not yet compared with",
-        ),
-        "zh": ("呈正相關", "呈負相關", "沒有明顯的相關", "的相關尚未測量"),
-    },
+LABELS = {"en": VERDICTS, "zh": ("支持", "結果相反", "無法判定", "尚未執行")}
+EVERY = "every seed"
+WORDS = {  # of an effect: grows, falls, neither, no log; of every seed: a word for each verdict
+    ("trend", "en"): ("grows", "falls", "shows no clear trend", "has not been measured"),
+    ("trend", "zh"): ("而上升", "而下降", "並無明顯趨勢", "的變化尚未測量"),
+    ("correlation", "en"): (
+        "goes with",
+        "goes against",
+        "has no clear tie to",
+        "was not compared to",
+    ),
+    ("correlation", "zh"): ("呈正相關", "呈負相關", "沒有明顯的相關", "的相關尚未測量"),
+    (EVERY, "en"): ("on every seed", "on no seed", "on some seeds only", "(not yet run)"),
+    (EVERY, "zh"): ("每個種子皆然", "沒有一個種子如此", "只有部分種子如此", "尚未執行"),
 }
-SEEDS = {  # the words for each verdict on a statement about every seed
-    "en": ("on every seed", "on no seed", "on some seeds only", "(not yet run)"),
-    "zh": ("每個種子皆然", "沒有一個種子如此", "只有部分種子如此", "尚未執行"),
-}
-COLUMNS = (
+COLUMNS = [
     "name",
     "family",
     "statement",
@@ -53,8 +49,10 @@ COLUMNS = (
     "effect",
     "low",
     "high",
-)
-COLUMNS += ("p", "p_holm", "settings", "models", "verdict", "note")
+    "p",
+    "p_holm",
+]
+COLUMNS += ["settings", "models", "verdict", "note"]
 
 
 def permutation_p(x, y, setting, seed, most=MOST):
@@ -82,7 +80,7 @@ def permutation_p(x, y, setting, seed, most=MOST):
 
 @functools.cache
 def _places(n, most):
-    """Return for each order of n settings, the observed one first, its pairs' places: (P, n * n)."""
+    """Return where the pairs of n settings go in each order, the observed one first: (P, n * n)."""
     if math.factorial(n) <= most:
         orders = np.array(list(itertools.permutations(range(n))))
     else:
@@ -107,24 +105,21 @@ def verdict(sign, effect, p):
 
 
 def verdict_on_seeds(sign, value, line):
-    """Return the verdict on a statement about every seed: its value is above (+) or below a line."""
-    shown = np.sign(np.asarray(value) - line) * sign
+    """Return the verdict on a statement that every value is above (+) or below (-) the line."""
+    shown = (np.asarray(value) - line) * sign
     return "supported" if all(shown > 0) else "contradicted" if all(shown < 0) else "undecided"
 
 
 def measured(h, logs):
     """Return the row of a hypothesis before the correction of p; its verdict may still be open."""
-    row = dict.fromkeys(COLUMNS, "") | {
-        "name": h.name,
-        "family": h.name.partition(".")[0],
-        "source": h.source,
-    }
-    row |= {"statement": sentence(h, "supported", "en"), "kind": h.kind, "predicted_sign": h.sign}
+    row = dict.fromkeys(COLUMNS, "") | {"name": h.name, "family": h.name.partition(".")[0]}
+    row |= {"statement": sentence(h, "supported", "en"), "source": h.source}
+    row |= {"kind": h.kind, "predicted_sign": h.sign}
     try:
         data = h.data(logs)
     except NotRun as reason:
         return row | {"verdict": "not run", "note": str(reason)}
-    if h.kind == "every seed":
+    if h.kind == EVERY:
         value = np.asarray(data["value"], float)
         row |= {"effect": value.mean(), "low": value.min(), "high": value.max()}
         row |= {"models": len(value), "verdict": verdict_on_seeds(h.sign, **data)}
@@ -137,7 +132,10 @@ def measured(h, logs):
 
 
 def decide(logs, hypotheses=HYPOTHESES):
-    """Return a row, {column: value}, for each hypothesis. logs: {(log, dataset): table}."""
+    """Return a row, {column: value}, for each hypothesis. logs: {(log, dataset): table}.
+
+    For every seed low and high are the lowest and the highest value, otherwise the 95% interval.
+    """
     rows = [measured(h, logs) for h in hypotheses]
     for family in dict.fromkeys(row["family"] for row in rows):
         tests = [row for row in rows if row["family"] == family and row["p"] != ""]
@@ -150,21 +148,18 @@ def decide(logs, hypotheses=HYPOTHESES):
 def sentence(h, found, language):
     """Return the hypothesis as a sentence whose words follow the verdict that was found."""
     place = VERDICTS.index(found)
-    if h.kind == "every seed":
-        verb = SEEDS[language][place]
-    else:
-        swapped = h.sign < 0 and place < 2  # a supported prediction of the sign - is a fall
-        verb = SIGNED[h.kind][language][1 - place if swapped else place]
-    return (h.english if language == "en" else h.chinese).format(verb=verb)
+    if h.kind != EVERY and h.sign < 0 and place < 2:
+        place = 1 - place  # a prediction of the sign - that is supported: it falls
+    words = h.english if language == "en" else h.chinese
+    return words.format(verb=WORDS[h.kind, language][place])
 
 
 def table(rows, language, hypotheses=HYPOTHESES):
     """Return the cells of "What we found": what was found, source, effect [interval], verdict."""
     cells = []
     for h, row in zip(hypotheses, rows, strict=True):
-        effect = ""
-        if row["effect"] != "":
-            effect = bracketed([text(row[name], ".3g") for name in ("effect", "low", "high")])
+        numbers = [row[name] for name in ("effect", "low", "high")]
+        effect = "" if "" in numbers else bracketed([text(x, ".3g") for x in numbers])
         label = LABELS[language][VERDICTS.index(row["verdict"])]
         cells.append([sentence(h, row["verdict"], language), h.source, effect, label])
     return cells
@@ -172,13 +167,10 @@ def table(rows, language, hypotheses=HYPOTHESES):
 
 def write_csv(path, rows):
     """Write the rows as CSV, numbers with six digits, and return the path."""
-
-    def fill(part):
-        with part.open("w", newline="", encoding="utf-8") as file:
-            out = csv.writer(file, lineterminator="\n")
-            out.writerow(COLUMNS)
-            for row in rows:
-                out.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
-
-    write(path, fill)
+    lines = io.StringIO()
+    out = csv.writer(lines, lineterminator="\n")
+    out.writerow(COLUMNS)
+    for row in rows:
+        out.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
+    write(path, lambda part: part.write_text(lines.getvalue(), encoding="utf-8"))
     return path

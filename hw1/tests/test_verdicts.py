@@ -187,9 +187,9 @@ def test_what_is_missing_is_not_run(logs):
     assert len(rows) == len(HYPOTHESES)
     column = rows["sensitivity.mnist.mlp.overconfident"]
     assert column["verdict"] == "not run" and "no column test_confidence" in column["note"]
-    missing = rows["sensitivity.cifar10.cnn.epochs.jacobian_norm_test"]
+    missing = rows["sensitivity.cifar10.cnn.epochs.jacobian_norm_test.batch_size"]
     assert missing["verdict"] == "not run" and "is missing" in missing["note"]
-    no_rows = rows["sharpness.epochs.0.001.sharpness_box"]
+    no_rows = rows["sharpness.epochs.0.001.sharpness_box.batch_size"]
     assert no_rows["verdict"] == "not run" and "no rows" in no_rows["note"]
     assert rows["labels.fits"]["verdict"] != "not run"
     assert all(row["verdict"] == "not run" for row in verdicts.decide({}))
@@ -213,16 +213,7 @@ def test_every_name_is_used_once_and_every_source_has_a_number():
 
 def sweep(test_loss, train_acc=(0.5, 0.9, 1, 1, 1)):
     """A log of five widths on one seed, whose test error is a tenth of the loss."""
-    names = [
-        "n_params",
-        "width",
-        "seed",
-        "epoch",
-        "train_acc",
-        "test_loss",
-        "test_acc",
-        "train_size",
-    ]
+    names = [*evidence.SWEEP, "train_size", "label_corruption"]
     t = np.zeros(5, [(name, float) for name in names])
     t["n_params"] = t["width"] = np.arange(5)
     t["train_acc"], t["test_loss"], t["train_size"] = train_acc, test_loss, 10
