@@ -6,14 +6,25 @@ element for each model; for a statement about every seed {"value", "line"}: a nu
 (and pair of models), and the line that separates yes from no.
 """
 
-from lab.stats import barrier, last_epoch
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 GAPS = {"loss_gap": ("test_loss", "train_loss"), "acc_gap": ("train_acc", "test_acc")}
-SWEEP = ("n_params", "width", "seed", "epoch", "train_acc", "test_loss", "test_acc")
-PATH = ("seed", "setting_1", "setting_2", "alpha", "test_loss", "test_acc")
-FITTED = 0.999  # train accuracy of a network that fits its training set (Nakkiran et al. 2020: ~1)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One statement; its family, the first part of its name, is corrected as one."""
+
+    name: str  # the same from run to run
+    sign: int  # of tau; on every seed: +1 if the values should lie above the line, -1 if below
+    source: str
+    data: Callable  # logs -> {"x", "y", "setting", "seed"}, or {"value", "line"}
+    english: str
+    chinese: str
+    kind: str = "every seed"  # or "trend", "correlation"
 
 
 class NotRun(LookupError):
@@ -69,134 +80,6 @@ def gain(dataset, model):
         return one | {"y": np.array(both) - one["y"]}
 
     return data
-
-
-def runs_with_labels(logs):
-    """Return the rows of each run of random_labels, by epoch: {(corruption, seed): rows}."""
-    columns = ("label_corruption", "seed", "epoch", "train_acc", "test_acc")
-    t = np.sort(rows(logs, "random_labels", "mnist", columns), order="epoch")
-    keys = sorted(set(zip(t["label_corruption"].tolist(), t["seed"].tolist(), strict=True)))
-    return {k: t[(t["label_corruption"] == k[0]) & (t["seed"] == k[1])] for k in keys}
-
-
-def labels_trend(value):
-    """Return the data of a trend with label corruption. value: rows of a run -> a number."""
-
-    def data(logs):
-        runs = runs_with_labels(logs)
-        level, seed = np.array(list(runs)).T
-        y = np.array([value(run) for run in runs.values()])
-        return {"x": level, "y": y, "setting": level, "seed": seed}
-
-    return data
-
-
-def labels(line, value, *levels):
-    """Return the data of a statement about every run with one of these shares shuffled."""
-
-    def data(logs):
-        found = [value(t) for k, t in runs_with_labels(logs).items() if k[0] in levels]
-        return {"value": some(found, f"no run has label_corruption in {levels}"), "line": line}
-
-    return data
-
-
-def last(column):
-    """Return the function that takes the last value of a column of a run."""
-    return lambda run: run[column][-1]
-
-
-def off_chance(run):
-    """Return how far the final test accuracy of a run is from guessing one of ten classes."""
-    return abs(run["test_acc"][-1] - 0.1)
-
-
-def fell_by(run):
-    """Return how far the final test accuracy of a run is below its best."""
-    return max(run["test_acc"]) - run["test_acc"][-1]
-
-
-def epochs_to_fit(run):
-    """Return the first epoch with 99% train accuracy; a run that never has it comes last."""
-    fitted = run["epoch"][run["train_acc"] >= 0.99]
-    return fitted[0] if len(fitted) else run["epoch"][-1] + 1
-
-
-def sweep(line, value, dataset, train_size, corruption=0.0, beyond=False):
-    """Return the data of a statement about the widths of a sweep, on every seed.
-
-    value: rows by width -> a number. beyond: only if the sweep goes on after a width that fits.
-    """
-
-    def data(logs):
-        t = rows(
-            logs, "param_sweep", dataset, SWEEP, train_size=train_size, label_corruption=corruption
-        )
-        end = np.sort(last_epoch(t), order="n_params")
-        seeds = [end[end["seed"] == seed] for seed in np.unique(end["seed"])]
-        if beyond and not all(max(run["train_acc"][:-1]) >= FITTED for run in seeds):
-            raise NotRun(f"no width of {train_size} images is beyond the one that fits them")
-        return {"value": [value(run) for run in seeds], "line": line}
-
-    return data
-
-
-def inside(run):
-    """Return by how much the lowest test loss inside the sweep is below that of both its ends."""
-    loss = run["test_loss"]
-    return min(loss[0], loss[-1]) - min(loss[1:-1])
-
-
-def below_best(run):
-    """Return the test accuracy of the widest network minus that of the best one."""
-    return run["test_acc"][-1] - max(run["test_acc"])
-
-
-def descent(what):
-    """Return by what part a peak of test "loss" or "error" exceeds both valley and end, at most.
-
-    The valley is the lowest point before the peak. Without a peak the number is below 0.
-    """
-
-    def excess(run):
-        curve = run["test_loss"] if what == "loss" else 1 - run["test_acc"]
-        peaks = range(1, len(curve) - 1)
-        return max(curve[k] / max(min(curve[:k]), curve[-1]) - 1 for k in peaks)
-
-    return excess
-
-
-def paths(line, value, dataset, pair="", same=False, log="interpolation"):
-    """Return the data of a statement about every path, {alignment: rows}, of two trained models.
-
-    same: the two models are of one approach (setting_1 = setting_2); otherwise of two.
-    """
-
-    def data(logs):
-        t = rows(logs, log, dataset, (*PATH, "alignment"), pair=pair)
-        t = t[(t["setting_1"] == t["setting_2"]) == same]
-        some(t, f"{log}_{dataset}.csv has no pairs of {'one approach' if same else 'two'}")
-        found = []
-        for key in np.unique(t[["pair", "setting_1", "setting_2", "seed"]]):
-            run = t[t[list(key.dtype.names)] == key]
-            found.append(value({a: run[run["alignment"] == a] for a in set(run["alignment"])}))
-        return {"value": found, "line": line}
-
-    return data
-
-
-def error_barrier(path):
-    """Return the barrier in test error (Frankle et al. 2020: under 0.02 counts as none)."""
-    return barrier(path["none"]["alpha"], 1 - path["none"]["test_acc"])
-
-
-def removed(path):
-    """Return the share of the barrier in test loss that matching the hidden units removes."""
-    none, matched = (
-        barrier(path[name]["alpha"], path[name]["test_loss"])
-        for name in ("none", "weight_matching")
-    )
-    return 1 - matched / none
 
 
 def rescaled(line, column, largest=False):

@@ -2,15 +2,15 @@
 
 Each comes from a paper. It has a sentence in English and in Traditional Chinese, in which {verb}
 stands for the words that follow the verdict, a predicted sign, and a function of the logs (see
-evidence.py) that returns the data of its statistic. verdicts.py decides all of them by one rule. If
-an entry changes after the run, the commit says why and the report says so.
+evidence.py and curves.py) that returns the data of its statistic. verdicts.py decides all of them
+by one rule. If an entry changes after the run, the commit says why and the report says so.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import product
 
-import evidence as ev
+import curves
+import evidence
+from evidence import Hypothesis
 
 ZHANG, ARPIT = "Zhang et al. 2017, arXiv 1611.03530", "Arpit et al. 2017, arXiv 1706.05394"
 NAKKIRAN = "Belkin et al. 2019, arXiv 1812.11118; Nakkiran et al. 2020, arXiv 1912.02292"
@@ -48,83 +48,69 @@ ADAPTIVE = ("sharpness_adaptive", "adaptive sharpness", "自適應銳利度")
 PARAMETER = ("parameter_gradient_norm", "the norm of the parameter gradient", "參數梯度的範數")
 SETTING = {"sensitivity": "batch_size", "sharpness": "approach"}  # permuted as a whole
 
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One statement; its family, the first part of its name, is corrected as one."""
-
-    name: str  # the same from run to run
-    sign: int  # of tau; on every seed: +1 if the values should lie above the line, -1 if below
-    source: str
-    data: Callable  # logs -> {"x", "y", "setting", "seed"}, or {"value", "line"}
-    english: str
-    chinese: str
-    kind: str = "every seed"  # or "trend", "correlation"
-
-
 # The shares of shuffled labels have 120 orders and thus no p below 1/60: of a third trend in the
 # family labels Holm's correction would leave nothing that could be decided.
 SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "every seed"
-    ("labels.epochs_to_fit", 1, ZHANG, ev.labels_trend(ev.epochs_to_fit),
+    ("labels.epochs_to_fit", 1, ZHANG, curves.labels_trend(curves.epochs_to_fit),
      "MNIST: the number of epochs to 99% train accuracy {verb} with the share of shuffled labels",
      "MNIST：訓練準確率達 99% 所需的 epoch 數隨標籤打亂的比例增加{verb}", "trend"),
-    ("labels.test_acc", -1, ZHANG, ev.labels_trend(ev.last("test_acc")),
+    ("labels.test_acc", -1, ZHANG, curves.labels_trend(curves.last("test_acc")),
      "MNIST: final test accuracy {verb} with the share of shuffled labels",
      "MNIST：最後的測試準確率隨標籤打亂的比例增加{verb}", "trend"),
-    *[(f"sensitivity.{data}.{net}.longer", 1, HOFFER, ev.gain(data, net),
+    *[(f"sensitivity.{data}.{net}.longer", 1, HOFFER, evidence.gain(data, net),
        f"{name}: the gain in test accuracy from equal train loss {{verb}} with the batch size",
        f"{name}：訓練到相同損失所多得的測試準確率隨批次大小增加{{verb}}", "trend")
       for data, net, name in NETWORKS],
-    ("labels.fits", 1, ZHANG, ev.labels(0.995, ev.last("train_acc"), 1),
+    ("labels.fits", 1, ZHANG, curves.labels(0.995, curves.last("train_acc"), 1),
      "MNIST, all labels shuffled: train accuracy ends above 99.5% {verb}",
      "MNIST，標籤全部打亂：訓練準確率最後超過 99.5%（{verb}）"),
-    ("labels.chance", -1, ZHANG, ev.labels(0.02, ev.off_chance, 1),
+    ("labels.chance", -1, ZHANG, curves.labels(0.02, curves.off_chance, 1),
      "MNIST, all labels shuffled: test accuracy ends within 2 points of chance, 10%, {verb}",
      "MNIST，標籤全部打亂：測試準確率最後與亂猜的 10% 相差不到 2 個百分點（{verb}）"),
-    ("labels.control", 1, ZHANG, ev.labels(0.98, ev.last("test_acc"), 0),
+    ("labels.control", 1, ZHANG, curves.labels(0.98, curves.last("test_acc"), 0),
      "MNIST, true labels, the same recipe: test accuracy ends above 98% {verb}",
      "MNIST，標籤正確，訓練方法相同：測試準確率最後超過 98%（{verb}）"),
-    ("labels.patterns_first", 1, ARPIT, ev.labels(0.02, ev.fell_by, 0.25, 0.5, 0.75),
+    ("labels.patterns_first", 1, ARPIT, curves.labels(0.02, curves.fell_by, 0.25, 0.5, 0.75),
      "MNIST, some labels shuffled: test accuracy ends over 2 points below its best {verb}",
      "MNIST，部分標籤打亂：測試準確率最後比最高點低 2 個百分點以上（{verb}）"),
-    *[(f"line.barrier.{name}", 1, FRANKLE, ev.paths(0.02, ev.error_barrier, *where, same),
+    *[(f"line.barrier.{name}", 1, FRANKLE, curves.paths(0.02, curves.error_barrier, *where, same),
        f"{en}, two seeds: a barrier of over 2 points of test error {{verb}}",
        f"{zh}、種子不同：測試錯誤率的障壁超過 2 個百分點（{{verb}}）")
       for name, where, same, en, zh in LINES],
     *[(f"line.shared.{name}", -1, FRANKLE,
-       ev.paths(0.02, ev.error_barrier, *where, log="interpolation_shared"),
+       curves.paths(0.02, curves.error_barrier, *where, log="interpolation_shared"),
        f"{en}, one initialisation: a barrier of under 2 points of test error {{verb}}",
        f"{zh}、初始權重相同：測試錯誤率的障壁不到 2 個百分點（{{verb}}）")
       for name, where, _, en, zh in LINES[:2]],
-    *[(f"line.matching.{name}", 1, ENTEZARI, ev.paths(0.5, ev.removed, *where, same),
+    *[(f"line.matching.{name}", 1, ENTEZARI, curves.paths(0.5, curves.removed, *where, same),
        f"{en}, two seeds: matching removes most of the barrier in test loss {{verb}}",
        f"{zh}、種子不同：對齊神經元可去除測試損失障壁的一半以上（{{verb}}）")
       for name, where, same, en, zh in LINES],
-    *[(f"size.{n}.minimum", 1, NAKKIRAN, ev.sweep(0, ev.inside, "cifar10", n),
+    *[(f"size.{n}.minimum", 1, NAKKIRAN, curves.sweep(0, curves.inside, "cifar10", n),
        f"CIFAR-10, {n:,} images: the test loss is lowest inside the sweep of widths {{verb}}",
        f"CIFAR-10，{n:,} 張影像：測試損失的最低點在各寬度的中間（{{verb}}）") for n in SIZES],
-    *[(f"size.{n}.accuracy", 1, NAKKIRAN, ev.sweep(-0.01, ev.below_best, "cifar10", n),
+    *[(f"size.{n}.accuracy", 1, NAKKIRAN, curves.sweep(-0.01, curves.below_best, "cifar10", n),
        f"CIFAR-10, {n:,} images: the largest CNN is within a point of the best accuracy {{verb}}",
        f"CIFAR-10，{n:,} 張影像：最大的 CNN 測試準確率與最高者相差不到 1 個百分點（{{verb}}）")
       for n in SIZES],
     *[(f"size.{where}.descent.{what}", 1, NAKKIRAN,
-       ev.sweep(0.05, ev.descent(what), *part, beyond=True),
+       curves.sweep(0.05, curves.descent(what), *part, beyond=True),
        f"{en}: the {curve} peaks 5% above both a narrower width and the widest {{verb}}",
        f"{zh}：{name}先降、再升、又降，峰值比之前的谷與最大的網路都高 5% 以上（{{verb}}）")
       for (where, part, en, zh), (what, curve, name) in product(SWEEPS, CURVES)],
-    *[(f"sensitivity.{data}.{net}.overconfident", 1, GUO, ev.overconfidence(data, net),
+    *[(f"sensitivity.{data}.{net}.overconfident", 1, GUO, evidence.overconfidence(data, net),
        f"{name}, equal epochs: test confidence exceeds test accuracy {{verb}}",
        f"{name}，相同 epoch 數：測試集上的平均信心高於準確率（{{verb}}）") for data, net, name in NETWORKS],
-    ("sharpness.rescaling.function", -1, DINH, ev.rescaled(1e-3, "max_output_change", largest=True),
+    ("sharpness.rescaling.function", -1, DINH, evidence.rescaled(1e-3, "max_output_change", True),
      "MNIST, weights rescaled: the outputs change by less than 0.1% {verb}",
      "MNIST，權重重新縮放：輸出的變化不到 0.1%（{verb}）"),
-    ("sharpness.rescaling.hessian", 1, DINH, ev.rescaled(2, "hessian_norm"),
+    ("sharpness.rescaling.hessian", 1, DINH, evidence.rescaled(2, "hessian_norm"),
      "MNIST, weights rescaled: the norm of the Hessian more than doubles {verb}",
      "MNIST，權重重新縮放：Hessian 的範數變為兩倍以上（{verb}）"),
-    ("sharpness.rescaling.box", 1, DINH, ev.rescaled(2, "sharpness_box"),
+    ("sharpness.rescaling.box", 1, DINH, evidence.rescaled(2, "sharpness_box"),
      "MNIST, weights rescaled: sharpness in Keskar's box more than doubles {verb}",
      "MNIST，權重重新縮放：Keskar 箱內的銳利度變為兩倍以上（{verb}）"),
-    ("sharpness.rescaling.adaptive", -1, KWON, ev.rescaled(1.05, "sharpness_adaptive"),
+    ("sharpness.rescaling.adaptive", -1, KWON, evidence.rescaled(1.05, "sharpness_adaptive"),
      "MNIST, weights rescaled: adaptive sharpness changes by less than 5% {verb}",
      "MNIST，權重重新縮放：自適應銳利度的變化不到 5%（{verb}）"),
 ]  # fmt: skip
@@ -140,7 +126,7 @@ def related(data, what, log, where, names, measures, goals, source):
             f"{what}.{measure}.{goal}",
             -1 if measure == "test_acc" else 1,
             source,
-            ev.models(log, data, measure, goal, SETTING[log], **where),
+            evidence.models(log, data, measure, goal, SETTING[log], **where),
             f"{names[0]}: {english} {{verb}} {goal_en}",
             f"{names[1]}：{chinese}{goal_zh}{{verb}}",
             "trend" if goal == "batch_size" else "correlation",

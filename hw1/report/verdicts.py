@@ -7,10 +7,7 @@ shown but decides nothing: with so few settings it is too sure of itself.
 """
 
 import csv
-import functools
 import io
-import itertools
-import math
 
 from lab.stats import tau_interval
 from lab.tables import write
@@ -19,10 +16,10 @@ import numpy as np
 
 from evidence import NotRun
 from hypotheses import HYPOTHESES
+from permutation import holm, permutation_p
 from words import bracketed, text
 
 LEVEL = 0.05  # a corrected p-value below it decides
-MOST = 40_320  # permutations: all of 8 settings
 VERDICTS = ("supported", "contradicted", "undecided", "not run")
 LABELS = {"en": VERDICTS, "zh": ("支持", "結果相反", "無法判定", "尚未執行")}
 EVERY = "every seed"
@@ -53,48 +50,6 @@ COLUMNS = [
     "p_holm",
 ]
 COLUMNS += ["settings", "models", "verdict", "note"]
-
-
-def permutation_p(x, y, setting, seed, most=MOST):
-    """Return the two-sided p-value of Kendall's tau of x and y, permuting whole settings of y.
-
-    x, y, setting, seed: (N,), a row for each model; a setting may lack some seeds. A permutation
-    gives all the seeds of one setting to another one. Only the numerator of tau changes with it, a
-    sum over pairs of settings; each of their terms is computed once. All permutations are tried if
-    there are at most `most`; otherwise as many are drawn, the observed one counting as the first.
-    """
-    rows, n = np.unique(setting, return_inverse=True)[1], len(np.unique(setting))
-    columns = np.unique(seed, return_inverse=True)[1]
-    if len(set(zip(rows, columns, strict=True))) < len(rows):
-        raise ValueError("A log has two models of one setting and seed, so it is damaged.")
-    signs = []
-    for values in (x, y):
-        grid = np.full((n, columns.max() + 1), np.nan)
-        grid[rows, columns] = values
-        differences = grid[:, None, :, None] - grid[None, :, None, :]
-        signs.append(np.nan_to_num(np.sign(differences)).reshape(n * n, -1))
-    terms = signs[0] @ signs[1].T  # of settings (i, j) in x with settings (k, l) in y
-    sums = np.abs(terms[np.arange(n * n), _places(n, most)].sum(1))
-    return np.mean(sums >= sums[0])
-
-
-@functools.cache
-def _places(n, most):
-    """Return where the pairs of n settings go in each order, the observed one first: (P, n * n)."""
-    if math.factorial(n) <= most:
-        orders = np.array(list(itertools.permutations(range(n))))
-    else:
-        orders = np.tile(np.arange(n), (most, 1))
-        orders[1:] = np.random.default_rng(0).permuted(orders[1:], axis=1)
-    return (orders[:, :, None] * n + orders[:, None, :]).reshape(len(orders), n * n)
-
-
-def holm(p):
-    """Return the p-values after Holm's correction for as many tests (Holm 1979)."""
-    order = np.argsort(p)
-    corrected = np.array(p, float)
-    corrected[order] = np.maximum.accumulate(corrected[order] * np.arange(len(p), 0, -1))
-    return np.minimum(corrected, 1)
 
 
 def verdict(sign, effect, p):

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom, kendalltau
 
+import curves
 import evidence
 import verdicts
-from hypotheses import HYPOTHESES, Hypothesis
+from evidence import Hypothesis
+from hypotheses import HYPOTHESES
+from permutation import holm, permutation_p
 
 SEEDS = 3
 
@@ -39,7 +42,7 @@ def test_the_rule_errs_in_at_most_six_percent(n, trend):
     errors = 0
     for _ in range(cases):
         x = setting if trend else correlated(rng, n)
-        p = verdicts.permutation_p(x, correlated(rng, n), setting, seed, most=400)
+        p = permutation_p(x, correlated(rng, n), setting, seed, most=400)
         errors += verdicts.verdict(1, 1.0, p) != "undecided"
     allowed = int(0.06 * cases)
     assert binom.cdf(allowed, cases, 0.08) < 1e-3
@@ -87,22 +90,22 @@ def test_the_p_value_is_that_of_all_permutations(kind):
 
     all_of_them = [agreement(order) for order in itertools.permutations(range(5))]
     expected = np.mean(np.array(all_of_them) >= all_of_them[0])
-    found = verdicts.permutation_p(x[keep], y[keep], setting[keep], seed[keep])
+    found = permutation_p(x[keep], y[keep], setting[keep], seed[keep])
     assert found == pytest.approx(expected) and 1 / 120 <= expected < 1
 
 
 def test_drawn_permutations_agree_with_all_of_them():
     rng, (setting, seed) = np.random.default_rng(5), grid(7)
     y = setting + 2 * correlated(rng, 7)
-    exact = verdicts.permutation_p(setting, y, setting, seed)
-    drawn = verdicts.permutation_p(setting, y, setting, seed, most=4000)
+    exact = permutation_p(setting, y, setting, seed)
+    drawn = permutation_p(setting, y, setting, seed, most=4000)
     assert 0.01 < exact < 0.5
     assert drawn == pytest.approx(exact, abs=4 * np.sqrt(exact / 4000))
 
 
 def test_two_models_of_one_setting_and_seed_are_an_error():
     with pytest.raises(ValueError, match="two models"):
-        verdicts.permutation_p(np.arange(4), np.arange(4), np.array([0, 0, 1, 1]), np.zeros(4, int))
+        permutation_p(np.arange(4), np.arange(4), np.array([0, 0, 1, 1]), np.zeros(4, int))
 
 
 @pytest.mark.parametrize("digits", [8, 0])  # 0 digits: many ties
@@ -119,9 +122,9 @@ def test_the_effect_is_scipys_tau(digits):
 
 def test_holm_by_hand():
     """Sorted: 0.01 x 4, 0.02 x 3, 0.03 x 2 (raised to the one before it), 0.6 x 1."""
-    assert verdicts.holm([0.03, 0.01, 0.6, 0.02]) == pytest.approx([0.06, 0.04, 0.6, 0.06])
-    assert verdicts.holm([0.9, 0.8]) == pytest.approx([1, 1])
-    assert list(verdicts.holm([])) == []
+    assert holm([0.03, 0.01, 0.6, 0.02]) == pytest.approx([0.06, 0.04, 0.6, 0.06])
+    assert holm([0.9, 0.8]) == pytest.approx([1, 1])
+    assert list(holm([])) == []
 
 
 def test_p_is_corrected_within_a_family_and_not_across():
@@ -213,7 +216,7 @@ def test_every_name_is_used_once_and_every_source_has_a_number():
 
 def sweep(test_loss, train_acc=(0.5, 0.9, 1, 1, 1)):
     """A log of five widths on one seed, whose test error is a tenth of the loss."""
-    names = [*evidence.SWEEP, "train_size", "label_corruption"]
+    names = [*curves.SWEEP, "train_size", "label_corruption"]
     t = np.zeros(5, [(name, float) for name in names])
     t["n_params"] = t["width"] = np.arange(5)
     t["train_acc"], t["test_loss"], t["train_size"] = train_acc, test_loss, 10
@@ -222,14 +225,14 @@ def sweep(test_loss, train_acc=(0.5, 0.9, 1, 1, 1)):
 
 
 def test_double_descent_by_hand():
-    descent = evidence.sweep(0.05, evidence.descent("loss"), "cifar10", 10, beyond=True)
+    descent = curves.sweep(0.05, curves.descent("loss"), "cifar10", 10, beyond=True)
     assert descent(sweep([4, 2, 3, 5, 4]))["value"] == pytest.approx([5 / 4 - 1])
     assert descent(sweep([4, 2, 6, 3, 1]))["value"] == pytest.approx([6 / 2 - 1])
     assert descent(sweep([5, 4, 3, 2, 1]))["value"][0] < 0
     assert descent(sweep([1, 2, 3, 4, 5]))["value"][0] < 0
     with pytest.raises(evidence.NotRun, match="beyond"):  # only the widest fits
         descent(sweep([4, 2, 3, 5, 4], (0.5, 0.6, 0.7, 0.8, 1)))
-    inside = evidence.sweep(0, evidence.inside, "cifar10", 10)
+    inside = curves.sweep(0, curves.inside, "cifar10", 10)
     assert inside(sweep([4, 2, 3, 5, 3]))["value"] == [1]
     assert inside(sweep([4, 3, 3, 2, 1]))["value"] == [-1]
 
@@ -259,9 +262,9 @@ def test_barriers_of_two_approaches_and_of_one_by_hand():
     t += [path(2, 2, "none", (99, 3, 7, 3)), path(2, 2, "weight_matching", (99, 3, 3, 3))]
     logs = {("interpolation", "mnist"): np.concatenate(t)}
     for same, barrier, share in ((False, 0.2, 0.75), (True, 0.4, 1)):
-        error = evidence.paths(0.02, evidence.error_barrier, "mnist", "lr", same)(logs)
+        error = curves.paths(0.02, curves.error_barrier, "mnist", "lr", same)(logs)
         assert error == {"value": pytest.approx([barrier]), "line": 0.02}
-        removed = evidence.paths(0.5, evidence.removed, "mnist", "lr", same)(logs)
+        removed = curves.paths(0.5, curves.removed, "mnist", "lr", same)(logs)
         assert removed["value"] == pytest.approx([share])
 
 
@@ -270,4 +273,58 @@ def test_epochs_to_fit_by_hand():
     t["epoch"] = 0, 5, 10
     for accuracy, expected in (((0.1, 0.99, 1), 5), ((0.1, 0.5, 0.9), 11)):
         t["train_acc"] = accuracy
-        assert evidence.epochs_to_fit(t) == expected
+        assert curves.epochs_to_fit(t) == expected
+
+
+METRICS = "train_loss train_acc test_loss test_acc "
+STOPS = {"stop": ("epochs", "train_loss")}
+PATHS = {"pair": ("batch_size", "lr"), "setting_1": (1, 2), "setting_2": (2,)}
+PATHS |= {"alignment": ("none", "weight_matching"), "alpha": (0, 0.5, 1)}
+INPUT = "input_gradient_norm_test jacobian_norm_test "
+WAYS = ("batch_size=8", "batch_size=16", "batch_size=32", "lr=1", "dropout=1")
+MEASURED = "parameter_gradient_norm hessian_norm sharpness_ball sharpness_box sharpness_adaptive"
+NEW = {  # columns and settings of the logs of a full run
+    "random_labels_mnist": (METRICS + "epoch", {"label_corruption": (0, 0.25, 0.5, 0.75, 1.0)}),
+    "param_sweep_cifar10": (
+        METRICS + "epoch",
+        {"width": (1, 2, 3, 4), "train_size": (4000, 50000), "label_corruption": (0.0,)},
+    ),
+    "param_sweep_mnist": (
+        METRICS + "epoch",
+        {"width": (1, 2, 3, 4), "train_size": (4000,), "label_corruption": (0.2,)},
+    ),
+    "interpolation_mnist": (METRICS + "weight_norm_1 weight_norm_2 distance", PATHS),
+    "interpolation_shared_mnist": (METRICS, PATHS),
+    "interpolation_cifar10": (METRICS, PATHS),
+    "sensitivity_mnist": (
+        METRICS + INPUT + "test_confidence",
+        {"model": ("mlp-1", "cnn-1"), "batch_size": (8, 16, 32, 64, 128)} | STOPS,
+    ),
+    "sharpness_mnist": (
+        METRICS + INPUT + MEASURED,
+        {"approach": WAYS, "epsilon": (1e-4, 5e-4, 1e-3)} | STOPS,
+    ),
+    "reparametrization_mnist": (MEASURED + " max_output_change", {"scale": (0.1, 1, 10)}),
+}
+NEW["sensitivity_cifar10"] = NEW["sensitivity_mnist"]
+
+
+def test_the_columns_of_a_full_run_decide_every_hypothesis(tmp_path):
+    """Logs with the columns that a full run writes, filled with noise: nothing is not run."""
+    rng, logs = np.random.default_rng(0), {}
+    for name, (columns, settings) in NEW.items():
+        made = []
+        for values in itertools.product(*settings.values(), range(SEEDS)):
+            row = dict(zip((*settings, "seed"), values, strict=True))
+            row |= {column: rng.uniform(0.1, 0.9) for column in columns.split()}
+            row |= {"epoch": 9} if "epoch" in row else {}
+            row |= {"n_params": row["width"], "train_acc": 1.0} if "width" in row else {}
+            row |= (
+                {"batch_size": int(row["approach"][11:] or 1)} if name == "sharpness_mnist" else {}
+            )
+            made.append(row)
+        log, _, dataset = name.rpartition("_")
+        logs[log, dataset] = tables.read(made_up.write(tmp_path, log, dataset, made))
+    rows = verdicts.decide(logs)
+    assert {row["name"]: row["note"] for row in rows if row["verdict"] == "not run"} == {}
+    assert all(row["kind"] == "every seed" or 0 < row["p"] <= row["p_holm"] <= 1 for row in rows)
