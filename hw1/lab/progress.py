@@ -31,6 +31,7 @@ class Progress:
     def __enter__(self):
         file = sys.stderr if self.terminal else io.StringIO()
         total = sum(self.costs.values()) or 1
+        tqdm.set_lock(threading.RLock())  # its own one is a semaphore, which a kill leaves behind
         self.bar = tqdm(total=total, desc=self.title, bar_format=LOOK, file=file)
         self.thread = threading.Thread(target=self._show, daemon=True)
         self.thread.start()
