@@ -12,15 +12,8 @@ import math
 
 from lab import say
 from lab.curvature import BATCH_SIZE, SUBSET, lanczos, top_eigenpair
-from lab.landscape import (
-    MeasureError,
-    derivative,
-    landscape,
-    mean,
-    parameter_vector,
-    prepare,
-    summed_loss,
-)
+from lab.landscape import derivative, landscape, mean, parameter_vector, summed_loss
+from lab.private import MeasureError, prepare
 
 import numpy as np
 import torch

@@ -3,20 +3,13 @@
 import multiprocessing
 import sys
 
-from lab.landscape import (
-    MeasureError,
-    derivative,
-    duplicate,
-    mean,
-    parameter_vector,
-    summed_loss,
-)
+from lab.landscape import derivative, loss_and_product, mean, parameter_vector, pieces, summed_loss
+from lab.private import MeasureError, duplicate
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import nn
-from torch.func import functional_call
 from tqdm import tqdm
 
 BATCH_SIZE = 2000  # more does not fit in cache, less has more overhead
@@ -26,15 +19,15 @@ SUBSET = 3000  # so many examples give Lanczos its start and the ball a directio
 def hessian_product(net, x, y, batch_size, blocks=False, sides=1.0):
     """Return v -> S H S v, S = diag(sides); H is the Hessian or its block diagonal."""
     params, advance = list(net.parameters()), _progress()
-    layer = None if blocks else _first_layer(net, x, y)
+    layer = _first_layer(net, x, y)
 
     def product(vector):
-        along = _pieces(sides * vector.ravel(), params)
+        along = pieces(sides * vector.ravel(), params)
 
         def rows(xb, yb):
             advance(len(xb))
             if not blocks:
-                return _row(net, layer, along, xb, yb)
+                return loss_and_product(net, layer, along, xb, yb)
             loss = summed_loss(net, xb, yb)
             slopes = derivative([loss], params, create_graph=True)
             each = zip(slopes, params, along, strict=True)
@@ -45,52 +38,42 @@ def hessian_product(net, x, y, batch_size, blocks=False, sides=1.0):
     return product
 
 
-def _pieces(vector, params):
-    """Return the float64 vector in the shapes, types and places of the parameters."""
-    pieces = torch.from_numpy(vector).split([p.numel() for p in params])
-    return [piece.view_as(p).to(p) for piece, p in zip(pieces, params, strict=True)]
-
-
-def _row(net, layer, along, xb, yb):
-    """Return the summed loss and its Hessian times `along`, by differentiating twice.
-
-    The output of `layer` may stand in for its parameters, which saves a large product. It is right
-    where the loss depends on them through this one linear output alone.
-    """
-    params = list(net.parameters())
-    if layer is None:
-        loss = summed_loss(net, xb, yb)
-        return [loss, *derivative(derivative([loss], params, create_graph=True), params, along)]
-    calls, names = [], {p: name for name, p in layer.named_parameters()}
-    with layer.register_forward_hook(lambda _, inputs, out: calls.append((inputs[0], out))):
-        loss = summed_loss(net, xb, yb)
-    [(given, out)] = calls  # a ValueError unless it is called once
-    moves = {names[p]: v for p, v in zip(params, along, strict=True) if p in names}
-    others = [(p, v) for p, v in zip(params, along, strict=True) if p not in names]
-    with torch.no_grad():
-        rates = [functional_call(layer, moves, given), *(v for _, v in others)]
-    slopes = derivative([loss], [out, *(p for p, _ in others)], create_graph=True)
-    return [loss, *derivative(slopes, params, rates)]
-
-
 @torch.inference_mode(False)
 def _first_layer(net, x, y):
-    """Return the first linear layer if _row gives the same with it as without it, else None.
+    """Return the first linear layer if loss_and_product gives the same with it as without it, else None.
 
-    This is tried with a random vector on examples from all over the data: the type of a layer does
-    not tell of hooks, repeated or shared layers, or of a successor that works in place.
+    This is tried with random vectors on examples from all over the data: the type of a layer does
+    not tell of hooks, repeated or shared layers, or of a successor that works in place. MeasureError
+    if the Hessian is not symmetric: then a derivative in PyTorch, or of the model's own, is wrong.
     """
-    layer = next((m for m in net.modules() if type(m) in (nn.Linear, nn.Conv2d)), None)
-    params, few = list(net.parameters()), slice(None, None, max(1, len(x) // 64))
-    random = np.random.default_rng(0).standard_normal(sum(p.numel() for p in params))
-    along = _pieces(random, params)
-    data = net, x[few], y[few], len(x)
+    exact, few = duplicate(net).double(), slice(None, None, max(1, len(x) // 64))
+    random = np.random.default_rng(0).standard_normal((2, len(parameter_vector(net))))
+
+    def times(vector, layer=None):
+        along = pieces(vector, list(exact.parameters()))
+        rows = mean(
+            lambda *data: loss_and_product(exact, layer, along, *data),
+            exact,
+            x[few],
+            y[few],
+            len(x),
+        )
+        return rows[1:].cpu().numpy()
+
+    u, v = random
+    image = times(v)
+    size = np.linalg.norm(image)
+    if abs(u @ image - v @ times(u)) > 1e-3 * size + 1e-9:
+        raise MeasureError("The second derivative that PyTorch computes is not symmetric.")
+    copied, layer = (
+        next((m for m in one.modules() if type(m) in (nn.Linear, nn.Conv2d)), None)
+        for one in (exact, net)
+    )
     try:
-        short = mean(lambda xb, yb: _row(net, layer, along, xb, yb), *data)[1:]
-    except ValueError:
+        same = np.linalg.norm(times(v, copied) - image) <= 1e-6 * size
+    except ValueError:  # the layer is not called once, or something has changed its output in place
         return None
-    full = mean(lambda xb, yb: _row(net, None, along, xb, yb), *data)[1:]
-    return layer if full.any() and (short - full).norm() <= 1e-4 * full.norm() else None
+    return layer if size and same else None
 
 
 def _progress():
@@ -129,35 +112,21 @@ def lanczos(net, x, y, tolerance, restarts, batch_size, **options):
     return float(np.ldexp(values[top], np.frexp(norms[0])[1])), vectors[:, top], multiply
 
 
-@torch.inference_mode(False)
-def _check_symmetric(net, x, y):
-    """MeasureError if the second derivatives contradict one another, on a few of the examples.
-
-    PyTorch 2.13 has a wrong one: that of weight_norm.
-    """
-    few = slice(None, None, max(1, len(x) // 64))
-    multiply = hessian_product(duplicate(net).double(), x[few], y[few], len(x))
-    u, v = np.random.default_rng(0).standard_normal((2, len(parameter_vector(net))))
-    by_u, by_v = multiply(u), multiply(v)
-    if abs(u @ by_v - v @ by_u) > 1e-3 * np.linalg.norm(by_v) + 1e-9:
-        raise MeasureError("The Hessian that PyTorch computes for this model is not symmetric.")
-
-
 def top_eigenpair(net, x, y, tolerance, restarts, batch_size, **options):
     """Return the eigenvalue of largest magnitude and ||H v - lambda v|| / |lambda|.
 
     MeasureError if that residual stays above the tolerance. In float64 where float32 is too coarse:
     for a fine tolerance, and for a tiny loss, whose 1 - p is lost in rounding.
     """
-    _check_symmetric(net, x, y)
 
-    def loss(net):
-        return float(mean(lambda xb, yb: [summed_loss(net, xb, yb)], net, x, y, batch_size))
+    def loss(net, some):
+        rows = lambda xb, yb: [summed_loss(net, xb, yb)]
+        return float(mean(rows, net, x[some], y[some], batch_size))
 
     tries = [(net, tolerance), (duplicate(net).double(), tolerance / 10)]
-    if tolerance < 1e-5 or loss(net) < 1e-4:
+    if tolerance < 1e-5 or loss(net, slice(None, None, max(1, len(x) // SUBSET))) < 1e-4:
         tries = tries[1:]
-        if loss(tries[0][0]) < 1e-12:
+        if loss(tries[0][0], slice(None)) < 1e-12:
             return 0.0, 0.0  # float64 cannot tell it from zero
     for one, goal in tries:  # the second time in float64, as ARPACK's estimate can be a little low
         value, vector, product = lanczos(one, x, y, goal, restarts, batch_size, **options)

@@ -1,87 +1,16 @@
-"""A private copy of any model, its loss and its gradient: what measures.py is made of.
+"""The mean loss of any network around its parameters: its value, its gradient, H times a vector.
 
-The model may be anybody's: with hooks, shared weights, parametrizations, layers that work in
-place, half precision, tensors left from its last forward pass, or made in inference mode. Nothing
-here asks for the type of a layer. Sums over the examples are kept in float64.
+All is plain automatic differentiation. Sums over the examples are kept in float64.
 """
 
-import copy
-import warnings
+from lab.private import MeasureError, duplicate, first_line, input_dtype
 
 import torch
 from torch.autograd import grad
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import vector_to_parameters
-
-
-class MeasureError(ValueError):
-    """The measure has no trustworthy value for this model; the message says why."""
-
-
-@torch.inference_mode(False)
-def prepare(model, x, y=None):
-    """Return a private copy of the model in evaluation mode, x and y, all on the device of x.
-
-    float16 and bfloat16 become float32; the CPU takes over from MPS, which has no float64.
-    TypeError or ValueError for wrong arguments, MeasureError if the model cannot be measured.
-    """
-    if not all(isinstance(tensor, torch.Tensor) for tensor in (x, x if y is None else y)):
-        raise TypeError("x and y must be torch tensors: convert arrays with torch.from_numpy.")
-    if y is not None and (y < 0).any():
-        raise ValueError("A label is negative: leave out the examples that are to be ignored.")
-    if not len(x) or not x.float().sum().isfinite():
-        raise MeasureError("There are no examples, or one of them is not finite.")
-    half = {p.dtype for p in model.parameters()} & {torch.float16, torch.bfloat16}
-    device = "cpu" if x.device.type == "mps" else x.device
-    net = duplicate(model).to(device=device, dtype=torch.float32 if half else None).eval()
-    for parameter in net.parameters():
-        parameter.requires_grad_()
-    x = (x.clone() if x.is_inference() else x.detach()).to(device)
-    _try_out(net, model, x)
-    return net, x, y if y is None else y.detach().to(device, copy=True)
-
-
-def duplicate(model):
-    """Return a deep copy, also of a model that keeps tensors from its last forward pass."""
-    # PyTorch refuses to copy those. NaN in their place shows whether the model still needs them.
-    kept = [t for m in model.modules() for t in vars(m).values() if isinstance(t, torch.Tensor)]
-    memo = {id(t): torch.full_like(t, torch.nan).detach() for t in kept if not t.is_leaf}
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:  # a module may hold anything
-        raise MeasureError(f"The model cannot be copied: {_first_line(error)}") from error
-
-
-def _try_out(net, model, x):
-    """Run a few examples through the copy `net`, to see that its output means what it should."""
-    few = x[:4].to(input_dtype(net, x), copy=True)
-    with sdpa_kernel(SDPBackend.MATH):
-        again, out = net(few[:2].clone()), net(few)
-    if few._version:  # it works in place: give it a copy each time
-        net.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(), *inputs[1:]))
-    if not isinstance(out, torch.Tensor) or out.dim() != 2:
-        raise TypeError("The model must return one tensor of logits of shape (N, classes).")
-    if not out.isfinite().all():
-        raise MeasureError("The output of the model is not finite: nothing can be measured.")
-    if (out[:2] - again).abs().max() > 1e-2 * out.abs().max():  # far above rounding
-        raise MeasureError("The output for an example depends on chance or on other examples.")
-    originals = [p for p in model.parameters() if p.requires_grad]
-    used = grad(out.sum(), originals, allow_unused=True) if out.requires_grad and originals else []
-    if any(slope is not None for slope in used):
-        raise MeasureError("A function inside the model refers to parameters from outside it.")
-    if out.shape[1] > 1 and out.min() >= 0 and (out.sum(1) - 1).abs().max() < 1e-3:
-        message = "The model ends in a softmax, and the measures apply it again: leave it out."
-        warnings.warn(message, stacklevel=5)
-
-
-def input_dtype(net, x):
-    """Return the type of the parameters, to which each chunk of the input is converted."""
-    return next((p.dtype for p in net.parameters()), x.dtype)
-
-
-def _first_line(error):
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def derivative(values, at, along=None, retain_graph=False, create_graph=False):
@@ -98,7 +27,7 @@ def derivative(values, at, along=None, retain_graph=False, create_graph=False):
     try:
         return grad(values, at, along, **keep, materialize_grads=True)
     except RuntimeError as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         raise MeasureError(f"The model lacks a derivative that is needed: {reason}") from error
 
 
@@ -145,3 +74,31 @@ def landscape(net, x, y, batch_size, sides=1.0):
         return float(values[0]), sides * values[1:]
 
     return at
+
+
+def pieces(vector, params):
+    """Return the float64 vector in the shapes, types and places of the parameters."""
+    pieces = torch.from_numpy(vector).split([p.numel() for p in params])
+    return [piece.view_as(p).to(p) for piece, p in zip(pieces, params, strict=True)]
+
+
+def loss_and_product(net, layer, along, xb, yb):
+    """Return the summed loss and its Hessian times `along`, by differentiating twice.
+
+    The output of `layer` may stand in for its parameters, which saves a large product. It is right
+    where the loss depends on them through this one linear output alone.
+    """
+    params = list(net.parameters())
+    if layer is None:
+        loss = summed_loss(net, xb, yb)
+        return [loss, *derivative(derivative([loss], params, create_graph=True), params, along)]
+    calls, names = [], {p: name for name, p in layer.named_parameters()}
+    with layer.register_forward_hook(lambda _, inputs, out: calls.append((inputs[0], out))):
+        loss = summed_loss(net, xb, yb)
+    [(given, out)] = calls  # a ValueError unless it is called once
+    moves = {names[p]: v for p, v in zip(params, along, strict=True) if p in names}
+    others = [(p, v) for p, v in zip(params, along, strict=True) if p not in names]
+    with torch.no_grad():
+        rates = [functional_call(layer, moves, given), *(v for _, v in others)]
+    slopes = derivative([loss], [out, *(p for p, _ in others)], create_graph=True)
+    return [loss, *derivative(slopes, params, rates)]

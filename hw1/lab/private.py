@@ -1,0 +1,106 @@
+"""A private copy of any model for measures.py to work on, and the checks that it can be measured.
+
+The model may be anybody's: with hooks, shared weights, parametrizations, layers that work in
+place, half precision, tensors left from its last forward pass, or made in inference mode.
+"""
+
+import copy
+import warnings
+
+import torch
+from torch.autograd import grad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+
+
+class MeasureError(ValueError):
+    """The measure has no trustworthy value for this model; the message says why."""
+
+
+@torch.inference_mode(False)
+def prepare(model, x, y=None):
+    """Return a private copy of the model in evaluation mode, x and y, all on the device of x.
+
+    float16 and bfloat16 become float32; the CPU takes over from MPS, which has no float64.
+    TypeError or ValueError for wrong arguments, MeasureError if the model cannot be measured.
+    """
+    if not all(isinstance(tensor, torch.Tensor) for tensor in (x, x if y is None else y)):
+        raise TypeError("x and y must be torch tensors: convert arrays with torch.from_numpy.")
+    if y is not None and (y < 0).any():
+        raise ValueError("A label is negative: leave out the examples that are to be ignored.")
+    if not len(x) or not x.float().sum().isfinite():
+        raise MeasureError("There are no examples, or one of them is not finite.")
+    half = {p.dtype for p in model.parameters()} & {torch.float16, torch.bfloat16}
+    device = "cpu" if x.device.type == "mps" else x.device
+    net = duplicate(model).to(device=device, dtype=torch.float32 if half else None).eval()
+    for parameter in net.parameters():
+        parameter.requires_grad_()
+    x = (x.clone() if x.is_inference() else x.detach()).to(device)
+    _try_out(net, model, x)
+    return net, x, y if y is None else y.detach().to(device, copy=True)
+
+
+def duplicate(model):
+    """Return a deep copy, also of a model that keeps tensors from its last forward pass."""
+    # PyTorch refuses to copy those. NaN in their place shows whether the model still needs them.
+    kept = [t for m in model.modules() for t in vars(m).values() if isinstance(t, torch.Tensor)]
+    memo = {id(t): torch.full_like(t, torch.nan).detach() for t in kept if not t.is_leaf}
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # a module may hold anything
+        raise MeasureError(f"The model cannot be copied: {first_line(error)}") from error
+
+
+def _try_out(net, model, x):
+    """Run a few examples through the copy `net`, to see that its output means what it should."""
+    few = x[:4].to(input_dtype(net, x), copy=True)
+    with sdpa_kernel(SDPBackend.MATH), WeightNorm() as mode:
+        again, out = net(few[:2].clone()), net(few)
+    if mode.used:
+        net.register_forward_pre_hook(mode.enter)
+        net.register_forward_hook(mode.leave, always_call=True)
+    if few._version:  # it works in place: give it a copy each time
+        net.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(), *inputs[1:]))
+    if not isinstance(out, torch.Tensor) or out.dim() != 2:
+        raise TypeError("The model must return one tensor of logits of shape (N, classes).")
+    if not out.isfinite().all():
+        raise MeasureError("The output of the model is not finite: nothing can be measured.")
+    if (out[:2] - again).abs().max() > 1e-2 * out.abs().max():  # far above rounding
+        raise MeasureError("The output for an example depends on chance or on other examples.")
+    originals = [p for p in model.parameters() if p.requires_grad]
+    used = grad(out.sum(), originals, allow_unused=True) if out.requires_grad and originals else []
+    if any(slope is not None for slope in used):
+        raise MeasureError("A function inside the model refers to parameters from outside it.")
+    if out.shape[1] > 1 and out.min() >= 0 and (out.sum(1) - 1).abs().max() < 1e-3:
+        message = "The model ends in a softmax, and the measures apply it again: leave it out."
+        warnings.warn(message, stacklevel=5)
+
+
+class WeightNorm(TorchFunctionMode):
+    """Weight norm by its formula: the second derivative of PyTorch's fused one is wrong.
+
+    Its gradient takes the norm of v for a constant (seen in PyTorch 2.13).
+    """
+
+    used = False
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is not torch._weight_norm:
+            return function(*args, **kwargs or {})
+        self.used, (v, g, dim) = True, args
+        return v * (g / torch.norm_except_dim(v, 2, dim))
+
+    def enter(self, *_):
+        self.__enter__()
+
+    def leave(self, *_):
+        self.__exit__(None, None, None)
+
+
+def input_dtype(net, x):
+    """Return the type of the parameters, to which each chunk of the input is converted."""
+    return next((p.dtype for p in net.parameters()), x.dtype)
+
+
+def first_line(error):
+    return (str(error) or type(error).__name__).splitlines()[0]
