@@ -15,12 +15,15 @@ as they are and everything else as logarithms. lab/agreement.py explains the sta
 import argparse
 import csv
 import json
+import os
 import re
 import sys
 from collections import Counter
 from pathlib import Path
 
+import lab
 from lab.agreement import SHARE, compare_means, holm, read
+from lab.tables import folder
 
 import numpy as np
 
@@ -115,16 +118,18 @@ def main():
     """Compare every log, judge them all together, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("folder", type=Path, metavar="DIR", help="your logs are in DIR/logs or in DIR")
-    add("--logs", type=Path, default=LOGS, metavar="DIR", help="committed logs (default: hw1/logs)")
+    add("folder", type=folder, metavar="DIR", help="your logs are in DIR/logs or in DIR")
+    add(
+        "--logs",
+        type=folder,
+        default=LOGS,
+        metavar="DIR",
+        help="committed logs (default: hw1/logs)",
+    )
     args = parser.parse_args()
-    folder, logs = args.folder.expanduser(), args.logs.expanduser()
-    found, told = {}, []
-    try:
-        folder = folder / "logs" if (folder / "logs").is_dir() else folder
-    except OSError as error:
-        parser.exit(2, f"check: {folder} cannot be read: {error.strerror}\n")
-    for path in sorted(folder.glob("*.csv")):
+    here, logs, found, told = args.folder, args.logs, {}, []
+    here = here / "logs" if os.path.isdir(here / "logs") else here
+    for path in sorted(here.glob("*.csv")) if os.path.isdir(here) else []:
         other = logs / path.name
         try:
             if path.stem != "benchmark":
@@ -135,11 +140,11 @@ def main():
     failed = holm([test for _, some in found.values() for test in some])
     for name, (say, some) in found.items():
         for line in judge(some, failed) + say:
-            print(f"{name}: {line}")
+            lab.say(f"{name}: {line}")
     if all(not some and "not comparable" in say[0] for say, some in found.values()):
-        parser.exit(2, f"check: {folder} has no log that can be compared with one in {logs}\n")
-    print(machines(told))
-    return 1 if failed else 0
+        parser.exit(2, f"check: {here} has no log that can be compared with one in {logs}\n")
+    lab.say(machines(told))
+    return 1 if failed or lab.say.lost else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How runs are run, kept and drawn: everything the experiments share besides the science.
 
-Importing this package has one effect, and only in a script of hw1/: from then on Ctrl-C ends the
-script at once and without a traceback. PyTorch takes two seconds to import, so this has to come
+Importing this package ends the program if its current folder was deleted, and has one effect, only
+in a script of hw1/: from then on Ctrl-C ends the script at once and without a traceback. PyTorch takes two seconds to import, so this has to come
 first; that is why `lab` stands above PyTorch in the imports of every file.
 """
 
@@ -33,10 +33,9 @@ def say(text, stream="stdout"):
     `say.lost` is then True, and the script ends with exit code 1.
     """
     file = getattr(sys, stream)
-    encoding = getattr(file, "encoding", None) or "utf-8"
-    text = text.encode(encoding, "backslashreplace").decode(encoding)  # odd names of folders
+    encoding = getattr(file, "encoding", None) or "utf-8"  # a path may not be writable in it
     try:
-        print(text, file=file, flush=True)
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
     except OSError as error:
         say.lost = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1 if stream == "stdout" else 2)
@@ -59,6 +58,16 @@ def interruptible():
         signal.signal(signal.SIGINT, before)
 
 
+def _need_a_current_folder():
+    """End with a sentence where MKL would end the script with "cannot load libtorch_cpu.so"."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        say("error: the current folder was deleted: change to another one", "stderr")
+        sys.exit(2)
+
+
+_need_a_current_folder()
 if (
     Path(sys.argv[0]).resolve().parent == HW1
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -103,6 +103,8 @@ def arrays(name, data_dir=None):
     entry = DATASETS[name]
     root = Path(os.path.expanduser(data_dir or os.environ.get("HW1_DATA") or ROOT / "data"))
     try:
+        if entry.files and root.exists() and not root.is_dir():
+            raise DataError(f"cannot read {name} in {root}: it is not a folder")
         if entry.files and (root / f"{name}.npz").exists():
             return formats.npz(root / f"{name}.npz", entry.shape, entry.classes)
         paths = {root / entry.folder / file: md5 for file, md5 in entry.files.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lab import HW1
 from lab.provenance import pin_instructions
+from lab.tables import folder
 
 import torch
 
@@ -25,7 +26,12 @@ def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
     )
     add = parser.add_argument
     add("--dataset", choices=list(epochs), default=dataset, help="(default: %(default)s)")
-    add("--data-dir", metavar="DIR", help="folder of the data (default: $HW1_DATA, then data/)")
+    add(
+        "--data-dir",
+        type=folder,
+        metavar="DIR",
+        help="folder of the data (default: $HW1_DATA, then data/)",
+    )
     if train_size:
         shown = _each(train_size)
         add("--train-size", type=positive_int, metavar="N", help=f"(default: {shown})")
@@ -38,7 +44,7 @@ def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
     jobs = "runs side by side (default: as many as cores, one on a GPU)"
     add("--jobs", type=positive_int, metavar="N", help=jobs)
     add("--dask", metavar="ADDRESS", help="send the runs to the Dask scheduler at this address")
-    add("--out", type=Path, metavar="DIR", help="(default: hw1, or hw1/quick with --quick)")
+    add("--out", type=folder, metavar="DIR", help="(default: hw1, or hw1/quick with --quick)")
     add("--quick", action="store_true", help="a small version of it all (default: the whole)")
     add("--fresh", action="store_true", help="forget this script's earlier runs (default: go on)")
     args = parser.parse_args()
@@ -46,7 +52,7 @@ def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
     args.epochs = args.epochs or (quick_epochs if args.quick else epochs[args.dataset])
     if train_size:
         args.train_size = args.train_size or train_size[args.dataset]
-    args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).expanduser().absolute()
+    args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).absolute()
     args.script = Path(sys.argv[0]).stem
     _check(parser, args)
     if args.device == "auto":
@@ -78,9 +84,9 @@ def _check(parser, args):
     if args.dask and not find_spec("distributed"):
         parser.error("argument --dask: install it first: pip install dask[distributed]")
     try:
-        for folder in ("logs", "checkpoints"):
-            (args.out / folder).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=args.out / folder) as probe:  # a kill leaves nothing
+        for name in ("logs", "checkpoints"):
+            (args.out / name).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=args.out / name) as probe:  # a kill leaves nothing
                 probe.write(bytes(4096))
     except OSError as error:
         parser.error(f"argument --out: cannot write to {args.out}: {error.strerror}")

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from lab.parallel import Died, call_here
 from lab.provenance import modules_digest
 
 PRELOADED = ["torch", "torch._dynamo", "scipy.optimize", "scipy.sparse.linalg"]
+LONGEST = 60  # of the folder of the server's socket, whose own path may have a hundred characters
 
 
 class Processes:
@@ -63,6 +65,8 @@ def _start_server():
     started with -c looks for modules in the current folder first. Where processes cannot be forked
     (Windows), each of them starts from nothing.
     """
+    if len(tempfile.gettempdir()) > LONGEST:
+        tempfile.tempdir = "/tmp"
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     from multiprocessing import forkserver, resource_tracker

@@ -3,6 +3,7 @@
 Imports no torch. logs.py is the other side: it writes the logs.
 """
 
+import argparse
 import csv
 import json
 import os
@@ -96,4 +97,6 @@ def write(path, fill):
 
 def folder(text):
     """Return the path that a user typed; `~` is the home folder, also in `--out=~/runs`."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name of the folder is empty")
     return Path(os.path.expanduser(text))

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+import subprocess
 import sys
 
 from lab import agreement
@@ -240,6 +241,21 @@ def test_a_damaged_log_is_one_sentence(monkeypatch, capsys, tmp_path, damage):
 def test_nothing_to_compare_is_one_sentence(monkeypatch, capsys, tmp_path):
     code, lines, error = run(monkeypatch, capsys, tmp_path / "nowhere")
     assert code == 2 and not lines and len(error.splitlines()) == 1 and "nowhere" in error
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, "~nobody_here/logs"])
+def test_an_odd_name_is_one_sentence(monkeypatch, capsys, name):
+    code, lines, error = run(monkeypatch, capsys, name)
+    assert code == 2 and not lines and "Traceback" not in error
+
+
+def test_a_closed_or_full_output_is_no_traceback(tmp_path):
+    path = copy(tmp_path, NAMES[0])
+    for output in (">/dev/full", "| head -0"):
+        command = f"set -o pipefail; '{sys.executable}' '{check.__file__}' '{path.parent}' {output}"
+        ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert ended.returncode == 1 and ended.stderr.startswith("cannot write to standard output")
+        assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("same", [True, False])

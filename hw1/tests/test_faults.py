@@ -11,6 +11,7 @@ import pickle
 import pty
 import re
 import resource
+import shlex
 import shutil
 import signal
 import struct
@@ -386,6 +387,32 @@ def test_ctrl_c_says_how_to_go_on(undisturbed, tmp_path, jobs):
     assert "Traceback" not in messages
     if jobs == "2":
         assert kill.start(hw1, "param_sweep", out).wait() == 0 and kill.contents(out) == wanted
+
+
+SURROUNDINGS = {  # a command of bash around a script: exit code, and how the messages begin
+    "the current folder was deleted": (
+        "mkdir x; cd x; rmdir ../x; SCRIPT",
+        2,
+        "error: the current",
+    ),
+    "a temporary folder with a long name": (
+        "TMPDIR=$(mktemp -d -t XXX$(printf %080d)) SCRIPT",
+        0,
+        "",
+    ),
+    "an output in ASCII": ("PYTHONIOENCODING=ascii SCRIPT", 0, ""),
+}
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_a_script_in_odd_surroundings(undisturbed, tmp_path, name):
+    (hw1, wanted, _), out = undisturbed, tmp_path / "ü"
+    around, code, begins = SURROUNDINGS[name]
+    words = map(str, [sys.executable, hw1 / "param_sweep.py", *kill.FLAGS, "--out", out])
+    command = around.replace("SCRIPT", shlex.join(words))
+    ended = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False)
+    assert ended.returncode == code and ended.stderr.decode().startswith(begins)
+    assert b"Traceback" not in ended.stderr and (code or kill.contents(out) == wanted)
 
 
 TIMED = f"""if True:

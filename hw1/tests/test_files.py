@@ -122,6 +122,15 @@ def test_a_folder_in_place_of_the_file_is_one_sentence(monkeypatch, tmp_path, ca
     assert code == 2 and line.endswith("Is a directory")
 
 
+def test_a_file_in_place_of_the_data_folder_is_not_called_missing_data(
+    monkeypatch, tmp_path, capsys
+):
+    """run_all.sh would have gone on with the digits."""
+    (tmp_path / "data").touch()
+    code, [line] = script(monkeypatch, capsys, tmp_path / "data", "mnist")
+    assert code == 2 and line.endswith("data: it is not a folder")
+
+
 @pytest.mark.parametrize("channel", ["missing", "constant"])
 def test_colour_images_need_three_channels_that_vary(tmp_path, channel):
     x = np.random.default_rng(2).integers(0, 256, (30, 32, 32, 3), np.uint8)
