@@ -1,8 +1,9 @@
 """How runs are run, kept and drawn: everything the experiments share besides the science.
 
-Importing this package ends the program if its current folder was deleted, and has one effect, only
-in a script of hw1/: from then on Ctrl-C ends the script at once and without a traceback. PyTorch takes two seconds to import, so this has to come
-first; that is why `lab` stands above PyTorch in the imports of every file.
+Importing this package has two effects. In a script of hw1/, Ctrl-C from then on ends the script at
+once and without a traceback: PyTorch takes two seconds to import, so this has to come first, and
+that is why `lab` stands above PyTorch in the imports of every file. And the program ends with one
+sentence if its current folder was deleted, in which PyTorch cannot be imported.
 """
 
 import os
