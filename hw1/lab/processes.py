@@ -65,12 +65,12 @@ def _start_server():
     started with -c looks for modules in the current folder first. Where processes cannot be forked
     (Windows), each of them starts from nothing.
     """
-    if len(tempfile.gettempdir()) > LONGEST:
-        tempfile.tempdir = "/tmp"
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     from multiprocessing import forkserver, resource_tracker
 
+    if len(tempfile.gettempdir()) > LONGEST:  # the server's socket lies below it
+        tempfile.tempdir = "/tmp"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     before = os.getcwd()
