@@ -14,7 +14,6 @@ as they are and everything else as logarithms. lab/agreement.py explains the sta
 
 import argparse
 import csv
-import json
 import os
 import re
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import lab
 from lab.agreement import SHARE, compare_means, holm, read
-from lab.tables import folder
+from lab.tables import described, folder
 
 import numpy as np
 
@@ -65,12 +64,6 @@ def title(setting, others):
     return ", ".join(shown) or "its only setting"
 
 
-def about(path):
-    """Return the .json beside a log, empty if there is none."""
-    path = path.with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
 def machines(pairs):
     """Say in one line whether both machines compute the same bits; pairs: the .json of both."""
     told = [pair for pair in pairs if all(one.get("fingerprint") for one in pair)]
@@ -91,7 +84,7 @@ def compare(path, other):
     if set(lines) <= set(theirs):
         some = f" in the {len(lines) - 1} rows that both have" if len(lines) < len(theirs) else ""
         return [f"the same bytes{some}"], []
-    commands = [about(p).get("command", "") for p in (path, other)]
+    commands = [described(p).get("command", "") for p in (path, other)]
     made = [" ".join(re.findall(r"--quick|--train-size[ =]\w+", c)) for c in commands]
     if made[0] != made[1]:  # flags that not every CSV shows
         return [f"not comparable: {made[0] or 'all'} instead of {made[1] or 'all'} examples"], []
@@ -116,7 +109,7 @@ def judge(found, failed):
 
 def main():
     """Compare every log, judge them all together, and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("folder", type=folder, metavar="DIR", help="your logs are in DIR/logs or in DIR")
     add(
@@ -134,7 +127,7 @@ def main():
         try:
             if path.stem != "benchmark":
                 found[path.stem] = compare(path, other)
-                told.append((about(path), about(other)))
+                told.append((described(path), described(other)))
         except (OSError, ValueError, csv.Error) as error:
             parser.exit(2, f"check: {path} cannot be compared with {other}: {error}\n")
     failed = holm([test for _, some in found.values() for test in some])

@@ -285,7 +285,7 @@ def draw(out, dataset, scripts=None):
 def main():
     """Draw what there is and name it; exit code 2 and one sentence where nothing can be drawn."""
     scripts = sorted(set(LOGS.values()))
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--out", type=folder, default=Path(__file__).parent, metavar="DIR", help="(default: hw1)")
     add("--dataset", metavar="NAME", help="(default: every data set that has a log)")

@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 
-from lab import files, provenance
+from lab import files, provenance, tables
 
 import numpy as np
 import torch
@@ -69,8 +69,8 @@ def _keep_earlier(path, about):
     """Move a log of other settings out of the way; return a sentence that says so, if it was."""
     old = [path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json")]
     try:
-        same = json.loads(old[1].read_text())["settings_digest"] == about["settings_digest"]
-    except (OSError, ValueError, KeyError, TypeError):
+        same = tables.described(old[0]).get("settings_digest") == about["settings_digest"]
+    except (OSError, ValueError):
         same = False
     if same or not old[0].exists():
         return []

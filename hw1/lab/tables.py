@@ -30,7 +30,10 @@ def read(path):
     empty cell among numbers is nan. Raises ValueError, with a reason, if the file is damaged.
     """
     with open(path, newline="", encoding="utf-8") as file:
-        names, *rows = list(csv.reader(file)) or [[]]
+        try:
+            names, *rows = list(csv.reader(file)) or [[]]
+        except csv.Error as error:
+            raise ValueError(str(error)) from None
     if not rows:
         raise ValueError("it has no rows")
     for line, row in enumerate(rows, 2):
@@ -68,9 +71,17 @@ def datasets(logs):
 
 
 def described(path):
-    """Return what the .json beside a log says; {} where there is none."""
+    """Return what the .json beside a log says; {} where there is none. Raises ValueError."""
     path = path.with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        about = None
+    if type(about) is not dict:
+        raise ValueError(f"{path.name} is damaged: it holds no JSON object")
+    return about
 
 
 def remarks(dataset, about):

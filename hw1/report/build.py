@@ -86,7 +86,7 @@ def build(logs, figures, pdfs, page):
 
 def main(argv=None):
     """Read the logs, check the claims, write; exit code 2 and one sentence say what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--out", type=folder, metavar="DIR", help="(default: hw1 and the folder above it)")
     add("--logs", type=folder, metavar="DIR", help="(default: logs/ under --out)")
@@ -100,7 +100,7 @@ def main(argv=None):
     try:
         build(args.logs or home / "logs", home / "figures", pdfs, page)
     except (ValueError, OSError, ImportError, typst.TypstError) as error:
-        parser.exit(2, f"report: error: {error}\n")
+        parser.exit(2, f"report: error: {str(error).rstrip('.')}.\n")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ All of them are derived from the logs, their .json files and two tables of plot_
 that no log holds are read from the constants of the script that used them.
 """
 
-import json
 import re
 import subprocess
 import warnings
 
-from lab.tables import LOGS, read
+from lab.tables import LOGS, described, read
 
 import bonus
 import fitting
@@ -77,7 +76,7 @@ def load(logs, figures):
         path, makes = logs / f"{log}_{dataset}.csv", f"`{command(log, dataset)}`"
         if not (path.exists() and path.with_suffix(".json").exists()):
             raise MissingLogError(f"{path} or its .json is missing: {makes} makes both.")
-        a = about[log, dataset] = json.loads(path.with_suffix(".json").read_text())
+        a = about[log, dataset] = described(path)
         if a.get("quick", False):
             raise MissingLogError(f"{path} is of a quick run: {makes} makes a full one.")
         t[log, dataset] = read(path)

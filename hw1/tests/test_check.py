@@ -238,6 +238,12 @@ def test_a_damaged_log_is_one_sentence(monkeypatch, capsys, tmp_path, damage):
     assert len(error.splitlines()) == 1 and str(path) in error and "Traceback" not in error
 
 
+def test_a_json_that_holds_no_object_is_one_sentence(monkeypatch, capsys, tmp_path):
+    copy(tmp_path, "sensitivity_mnist").with_suffix(".json").write_text("[]")
+    code, lines, error = run(monkeypatch, capsys, tmp_path)
+    assert code == 2 and not lines and "sensitivity_mnist.json is damaged" in error
+
+
 def test_nothing_to_compare_is_one_sentence(monkeypatch, capsys, tmp_path):
     code, lines, error = run(monkeypatch, capsys, tmp_path / "nowhere")
     assert code == 2 and not lines and len(error.splitlines()) == 1 and "nowhere" in error

@@ -168,9 +168,12 @@ def drop_a_column(path):
         (lambda path: path.write_text(path.read_text().splitlines()[0] + "\n"), "no rows"),
         (lambda path: path.write_text(path.read_text()[:-80]), "columns"),
         (lambda path: path.with_suffix(".json").write_text("{"), "Expecting"),
+        (lambda path: path.with_suffix(".json").write_text("[]"), "json is damaged"),
+        (lambda path: path.with_suffix(".json").write_text("[" * 9**5), "json is damaged"),
+        (lambda path: path.write_text(f"seed\n{'1' * 200_000}\n"), "field larger than"),
         (lambda path: path.write_bytes(b"\xff\xfe"), "decode"),
     ],
-    ids=["column", "empty", "header", "cut", "json", "bytes"],
+    ids=["column", "empty", "header", "cut", "json", "list", "deep", "long", "bytes"],
 )
 def test_a_damaged_log_is_one_sentence(monkeypatch, capsys, tmp_path, damage, says):
     made_up.make(tmp_path, "mnist", ["sensitivity"])
@@ -181,6 +184,13 @@ def test_a_damaged_log_is_one_sentence(monkeypatch, capsys, tmp_path, damage, sa
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1
     assert "sensitivity_mnist.csv" in error and says in error
+
+
+@pytest.mark.parametrize("script", ["plot_all.py", "check.py", "report/build.py"])
+def test_help_needs_no_docstrings(script):
+    """With PYTHONOPTIMIZE=2 they are not there, and every experiment ends with plot_all.py."""
+    command = [sys.executable, "-OO", SCRIPT.parent / script, "--help"]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def test_needs_neither_torch_nor_another_room():

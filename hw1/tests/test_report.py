@@ -275,6 +275,11 @@ def test_a_missing_log_names_its_command(run, capsys, log, dataset):
     assert (HW1.parent / command[1]).exists()
 
 
+def test_a_json_that_holds_no_object_is_named(run, capsys):
+    (run / "logs" / "sharpness_mnist.json").write_text("[]")
+    assert "sharpness_mnist.json is damaged" in fails(run, capsys)
+
+
 @pytest.mark.parametrize("name", ["figures/barriers_mnist.csv", "figures/random_labels_mnist.pdf"])
 def test_a_missing_figure_or_table_names_its_command(run, capsys, name):
     (run / name).unlink()
