@@ -50,13 +50,14 @@ say.lost = False
 @contextmanager
 def interruptible():
     """Within this block Ctrl-C raises KeyboardInterrupt, unless the program ignores Ctrl-C."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is _end_quietly:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is not _end_quietly:  # not a script, or in a thread, perhaps
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, _end_quietly)
 
 
 def _need_a_current_folder():
@@ -70,7 +71,8 @@ def _need_a_current_folder():
 
 _need_a_current_folder()
 if (
-    Path(sys.argv[0]).resolve().parent == HW1
+    sys.argv  # a program that embeds Python may leave it empty
+    and Path(sys.argv[0]).resolve().parent == HW1
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
     signal.signal(signal.SIGINT, _end_quietly)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import termios
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -211,6 +212,18 @@ def test_a_full_disk_leaves_old_files_and_nothing_half_written(monkeypatch, tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 2 and "File too large" in capsys.readouterr().err
     assert log(tmp_path) == wanted and not list(tmp_path.rglob("*.part"))
+
+
+def test_a_thread_can_run_an_experiment(monkeypatch, tmp_path):
+    """Only the main thread may set what Ctrl-C does."""
+    args = arguments(monkeypatch, tmp_path)
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(run, args).result() == 0
+
+
+def test_a_program_that_embeds_python_can_import_it():
+    code = f"import sys; sys.path.insert(0, {str(kill.HW1)!r}); sys.argv = []; import lab"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_machine_without_git_writes_its_logs(monkeypatch, tmp_path):
