@@ -3,13 +3,12 @@
 import multiprocessing
 import sys
 
-from lab.landscape import derivative, loss_and_product, mean, parameter_vector, pieces, summed_loss
+from lab.landscape import derivative, mean, parameter_vector, summed_loss
 from lab.private import MeasureError, duplicate
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
-from torch import nn
 from tqdm import tqdm
 
 BATCH_SIZE = 2000  # more does not fit in cache, less has more overhead
@@ -19,61 +18,23 @@ SUBSET = 3000  # so many examples give Lanczos its start and the ball a directio
 def hessian_product(net, x, y, batch_size, blocks=False, sides=1.0):
     """Return v -> S H S v, S = diag(sides); H is the Hessian or its block diagonal."""
     params, advance = list(net.parameters()), _progress()
-    layer = _first_layer(net, x, y)
 
     def product(vector):
-        along = pieces(sides * vector.ravel(), params)
+        pieces = torch.from_numpy(sides * vector.ravel()).split([p.numel() for p in params])
+        along = [piece.view_as(p).to(p) for piece, p in zip(pieces, params, strict=True)]
 
         def rows(xb, yb):
             advance(len(xb))
-            if not blocks:
-                return loss_and_product(net, layer, along, xb, yb)
             loss = summed_loss(net, xb, yb)
             slopes = derivative([loss], params, create_graph=True)
+            if not blocks:
+                return [loss, *derivative(slopes, params, along)]
             each = zip(slopes, params, along, strict=True)
             return [loss, *(derivative([s], [p], [v], retain_graph=True)[0] for s, p, v in each)]
 
         return sides * mean(rows, net, x, y, batch_size).cpu().numpy()[1:]
 
     return product
-
-
-@torch.inference_mode(False)
-def _first_layer(net, x, y):
-    """Return the first linear layer if loss_and_product gives the same with it as without it, else None.
-
-    This is tried with random vectors on examples from all over the data: the type of a layer does
-    not tell of hooks, repeated or shared layers, or of a successor that works in place. MeasureError
-    if the Hessian is not symmetric: then a derivative in PyTorch, or of the model's own, is wrong.
-    """
-    exact, few = duplicate(net).double(), slice(None, None, max(1, len(x) // 64))
-    random = np.random.default_rng(0).standard_normal((2, len(parameter_vector(net))))
-
-    def times(vector, layer=None):
-        along = pieces(vector, list(exact.parameters()))
-        rows = mean(
-            lambda *data: loss_and_product(exact, layer, along, *data),
-            exact,
-            x[few],
-            y[few],
-            len(x),
-        )
-        return rows[1:].cpu().numpy()
-
-    u, v = random
-    image = times(v)
-    size = np.linalg.norm(image)
-    if abs(u @ image - v @ times(u)) > 1e-3 * size + 1e-9:
-        raise MeasureError("The second derivative that PyTorch computes is not symmetric.")
-    copied, layer = (
-        next((m for m in one.modules() if type(m) in (nn.Linear, nn.Conv2d)), None)
-        for one in (exact, net)
-    )
-    try:
-        same = np.linalg.norm(times(v, copied) - image) <= 1e-6 * size
-    except ValueError:  # the layer is not called once, or something has changed its output in place
-        return None
-    return layer if size and same else None
 
 
 def _progress():
@@ -90,13 +51,13 @@ def lanczos(net, x, y, tolerance, restarts, batch_size, **options):
     if (k := len(x) // SUBSET) > 4:
         # Half stays random, lest the subset hide a direction that it is blind to.
         start += lanczos(net, x[::k], y[::k], 0.1, restarts, batch_size, **options)[1]
-    norms = []
+    sizes = []
 
     def product(vector):
         image = multiply(vector)
-        norms.append(np.linalg.norm(image))
+        sizes.append(np.abs(image).max())
         # ARPACK takes tiny eigenvalues for zeros; a power of two as a factor changes no digit.
-        return np.ldexp(image, -np.frexp(norms[0])[1])
+        return np.ldexp(image, -np.frexp(sizes[0])[1])
 
     operator, ncv = LinearOperator((size, size), product, dtype=float), min(size, 4)
     try:  # few eigenvalues stand out, so that a short basis needs the fewest products
@@ -105,13 +66,14 @@ def lanczos(net, x, y, tolerance, restarts, batch_size, **options):
         else:
             values, vectors = eigsh(operator, 1, v0=start, ncv=ncv, maxiter=restarts, tol=tolerance)
     except ArpackError as error:
-        if any(norms):
+        if any(sizes):
             raise MeasureError(f"Lanczos did not converge to {tolerance}: {error}") from error
         return 0.0, start / np.linalg.norm(start), multiply  # the Hessian is zero
     top = np.abs(values).argmax()
-    return float(np.ldexp(values[top], np.frexp(norms[0])[1])), vectors[:, top], multiply
+    return float(np.ldexp(values[top], np.frexp(sizes[0])[1])), vectors[:, top], multiply
 
 
+@torch.inference_mode(False)
 def top_eigenpair(net, x, y, tolerance, restarts, batch_size, **options):
     """Return the eigenvalue of largest magnitude and ||H v - lambda v|| / |lambda|.
 
@@ -123,15 +85,27 @@ def top_eigenpair(net, x, y, tolerance, restarts, batch_size, **options):
         rows = lambda xb, yb: [summed_loss(net, xb, yb)]
         return float(mean(rows, net, x[some], y[some], batch_size))
 
-    tries = [(net, tolerance), (duplicate(net).double(), tolerance / 10)]
+    precise = duplicate(net).double()
+    tries = [(net, tolerance), (precise, tolerance / 10)]  # ARPACK's estimate can be a little low
     if tolerance < 1e-5 or loss(net, slice(None, None, max(1, len(x) // SUBSET))) < 1e-4:
         tries = tries[1:]
-        if loss(tries[0][0], slice(None)) < 1e-12:
+        if loss(precise, slice(None)) < 1e-12:
             return 0.0, 0.0  # float64 cannot tell it from zero
-    for one, goal in tries:  # the second time in float64, as ARPACK's estimate can be a little low
+    _check_symmetry(precise, x, y)
+    for one, goal in tries:
         value, vector, product = lanczos(one, x, y, goal, restarts, batch_size, **options)
         rest = np.linalg.norm(product(vector) - value * vector)
         residual = float(rest / abs(value)) if rest else 0.0
         if residual <= tolerance:
             return value, residual
     raise MeasureError(f"The residual {residual:.1g} is above the tolerance {tolerance:g}.")
+
+
+def _check_symmetry(precise, x, y):
+    """MeasureError if u H v is not v H u: some layer's second derivative is wrong, as happens."""
+    few = slice(None, None, max(1, len(x) // 64))  # from all over the data
+    product = hessian_product(precise, x[few], y[few], len(x))
+    u, v = np.random.default_rng(0).standard_normal((2, len(parameter_vector(precise))))
+    image = product(v)
+    if abs(u @ image - v @ product(u)) > 1e-3 * np.linalg.norm(image) + 1e-9:
+        raise MeasureError("The Hessian is not symmetric: a layer's second derivative is wrong.")

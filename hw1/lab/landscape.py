@@ -1,4 +1,4 @@
-"""The mean loss of any network around its parameters: its value, its gradient, H times a vector.
+"""The mean loss of any network, and its gradient, at its parameters and around them.
 
 All is plain automatic differentiation. Sums over the examples are kept in float64.
 """
@@ -7,7 +7,6 @@ from lab.private import MeasureError, duplicate, first_line, input_dtype
 
 import torch
 from torch.autograd import grad
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import vector_to_parameters
@@ -74,31 +73,3 @@ def landscape(net, x, y, batch_size, sides=1.0):
         return float(values[0]), sides * values[1:]
 
     return at
-
-
-def pieces(vector, params):
-    """Return the float64 vector in the shapes, types and places of the parameters."""
-    pieces = torch.from_numpy(vector).split([p.numel() for p in params])
-    return [piece.view_as(p).to(p) for piece, p in zip(pieces, params, strict=True)]
-
-
-def loss_and_product(net, layer, along, xb, yb):
-    """Return the summed loss and its Hessian times `along`, by differentiating twice.
-
-    The output of `layer` may stand in for its parameters, which saves a large product. It is right
-    where the loss depends on them through this one linear output alone.
-    """
-    params = list(net.parameters())
-    if layer is None:
-        loss = summed_loss(net, xb, yb)
-        return [loss, *derivative(derivative([loss], params, create_graph=True), params, along)]
-    calls, names = [], {p: name for name, p in layer.named_parameters()}
-    with layer.register_forward_hook(lambda _, inputs, out: calls.append((inputs[0], out))):
-        loss = summed_loss(net, xb, yb)
-    [(given, out)] = calls  # a ValueError unless it is called once
-    moves = {names[p]: v for p, v in zip(params, along, strict=True) if p in names}
-    others = [(p, v) for p, v in zip(params, along, strict=True) if p not in names]
-    with torch.no_grad():
-        rates = [functional_call(layer, moves, given), *(v for _, v in others)]
-    slopes = derivative([loss], [out, *(p for p, _ in others)], create_graph=True)
-    return [loss, *derivative(slopes, params, rates)]

@@ -6,7 +6,7 @@ import math
 import warnings
 from itertools import pairwise
 
-from lab import curvature, private
+from lab import curvature
 
 import numpy as np
 import pytest
@@ -668,18 +668,32 @@ def gradient_of(gradient):
         return gradient()
 
 
-@pytest.mark.parametrize("name", ANY)
-@pytest.mark.filterwarnings("ignore")
-def test_the_shortcut_through_the_first_layer_is_taken_only_where_it_is_right(name):
-    x, y = batch(30)
-    net, x, y = private.prepare(seeded(ANY[name]), x, y)
-    taken = curvature._first_layer(net, x, y) is not None
-    wrong = {"in place", "in place conv", "repeated first", "old spectral norm", "old weight norm"}
-    wrong |= {"pre-hook", "hook", "spectral norm", "weight norm"}
-    if name in wrong:
-        assert not taken
-    if name in ("mlp", "cnn", "dropout"):
-        assert taken
+class Wrong(torch.autograd.Function):
+    """a * b with a first derivative that is right and a second one that forgets half of it."""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a, b)
+        return a * b
+
+    @staticmethod
+    def backward(ctx, slope):
+        a, b = ctx.saved_tensors
+        return slope * b.detach(), slope * a
+
+
+@pytest.mark.parametrize("measure", [measures.hessian_norm, measures.block_hessian_norm])
+def test_a_wrong_second_derivative_is_an_error(measure):
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = mlp((16, 3)), mlp((16, 3), seed=1)
+
+        def forward(self, x):
+            return Wrong.apply(self.first(x), self.second(x))
+
+    with pytest.raises(measures.MeasureError, match="not symmetric"):
+        measure(Product(), *batch(30))
 
 
 def saturated(gap):
