@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import inspect
 import math
 import os
 import platform
@@ -91,7 +92,8 @@ def code_digest(*functions):
     It follows names from file to file. Comments, docstrings and line breaks do not count, and
     neither does code that the functions never reach.
     """
-    todo = [(Path(f.__code__.co_filename), f.__name__) for f in functions]
+    plain = map(inspect.unwrap, functions)  # a decorator's wrapper lies in another file
+    todo = [(Path(f.__code__.co_filename), f.__name__) for f in plain]
     found = {}
     while todo:
         path, name = todo.pop()

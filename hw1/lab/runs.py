@@ -168,8 +168,8 @@ def _measure_all(args, columns, tasks, measure, states, context, found):
 
 def _wrong_rows(rows, names):
     """Return what is wrong with the rows that `measure` gave, or None."""
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        return "measure must return a list of dicts"
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        return "measure must return a list of dicts, at least one"
     differ = sorted({name for row in rows for name in {*row} ^ {*names}})
     return f"its rows and COLUMNS differ in {', '.join(differ)}" if differ else None
 

@@ -289,6 +289,7 @@ def test_any_setting_may_be_a_pair_and_what_cannot_work_is_refused_at_once(
 MISUSES = {  # what is wrong with COLUMNS, the tasks or the measure: what is said of it
     "a column too many": "its rows and COLUMNS differ in extra",
     "no rows": "measure must return a list of dicts",
+    "an empty list": "measure must return a list of dicts",
     "no task": "needs a task: is a list empty?",
     "a lambda": "measure must be a function at the top level",
     "a tensor": "a task may hold plain values only",
@@ -297,6 +298,10 @@ MISUSES = {  # what is wrong with COLUMNS, the tasks or the measure: what is sai
 
 def no_rows(task, states, tensors):
     return None
+
+
+def empty_list(task, states, tensors):
+    return []
 
 
 @pytest.mark.parametrize("misuse", MISUSES)
@@ -308,10 +313,12 @@ def test_a_mistake_in_an_experiment_is_one_sentence(misuse, tmp_path, monkeypatc
     columns = {"random_labels": random_labels.COLUMNS + ("extra",) * (misuse[:5] == "a col")}
     task = {"log": "random_labels", "runs": [run]}
     task |= {"x": torch.ones(1)} if misuse == "a tensor" else {}
-    measure = {"no rows": no_rows, "a lambda": lambda *_: []}.get(misuse, random_labels.measure)
+    measure = {"no rows": no_rows, "an empty list": empty_list, "a lambda": lambda *_: []}.get(
+        misuse, random_labels.measure
+    )
     code = runs.run(args, columns, [task] * (misuse != "no task"), measure)
     error = capsys.readouterr().err
-    assert code == (1 if misuse in ("a column too many", "no rows") else 2)
+    assert code == (1 if misuse in ("a column too many", "no rows", "an empty list") else 2)
     assert MISUSES[misuse] in error and "Traceback" not in error
     assert not list((tmp_path / "logs").glob("*.csv"))
 

@@ -97,6 +97,19 @@ def digest(path, name):
     return provenance.code_digest(function)
 
 
+def test_an_edit_of_a_decorated_function_changes_its_digest(tmp_path):
+    """Its wrapper lies in PyTorch: old rows were taken for those of the new code."""
+    found = set()
+    for value in ("1", "22"):
+        path = tmp_path / f"decorated{value}" / "script.py"
+        path.parent.mkdir()
+        path.write_text(f"import torch\n\n@torch.no_grad()\ndef measure():\n    return {value}\n")
+        scope = {}
+        exec(compile(path.read_text(), path, "exec"), scope)
+        found.add(provenance.code_digest(scope["measure"]))
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize("edit", EDITS)
 def test_only_what_an_edit_touches_is_done_again(monkeypatch, tmp_path, edit):
     """Adding one batch size once measured every model again."""
