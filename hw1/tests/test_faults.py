@@ -11,6 +11,7 @@ import pickle
 import pty
 import re
 import resource
+import runpy
 import shlex
 import shutil
 import signal
@@ -104,9 +105,7 @@ def test_an_edit_of_a_decorated_function_changes_its_digest(tmp_path):
         path = tmp_path / f"decorated{value}" / "script.py"
         path.parent.mkdir()
         path.write_text(f"import torch\n\n@torch.no_grad()\ndef measure():\n    return {value}\n")
-        scope = {}
-        exec(compile(path.read_text(), path, "exec"), scope)
-        found.add(provenance.code_digest(scope["measure"]))
+        found.add(provenance.code_digest(runpy.run_path(str(path))["measure"]))
     assert len(found) == 2
 
 
