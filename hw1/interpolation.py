@@ -1,16 +1,16 @@
 """What lies on the line between two trained models?
 
-Claim: between models trained from different seeds with batch size 64 and 1024, or with learning
-rate 1e-3 and 1e-2, stands a barrier of over ten times the test loss at its ends. Permuting the
-second's hidden units onto the first's (weight matching) removes most of it for the batch sizes, but
-less than half for the rates; from one shared initialisation the batch sizes have next to none, the
-rates over a quarter of theirs. So permutation symmetry is much of the barrier, not all. Outside of
-the two models the loss explodes on the side of batch size 1024 and of rate 1e-3. (Goodfellow et al.
-2015, arXiv 1412.6544; Frankle et al. 2020, 1912.05671; Ainsworth et al. 2023, 2209.04836.)
+From different seeds and from one initialisation: is there a barrier of loss between models trained
+with batch size 64 and 1024, or with learning rate 1e-3 and 1e-2? How much of it is left when the
+second's hidden units are permuted onto the first's (weight matching)? The controls are two runs of
+one approach from different seeds. (Goodfellow et al. 2015, arXiv 1412.6544; Frankle et al. 2020,
+1912.05671; the barrier as in Entezari et al. 2022, 2110.06296; matching: Ainsworth et al. 2023,
+2209.04836.)
 
-    python hw1/interpolation.py
+    python hw1/interpolation.py                      # MLPs on MNIST
+    python hw1/interpolation.py --dataset cifar10    # CNNs on CIFAR-10
 
-writes hw1/logs/interpolation_mnist.csv (different seeds) and interpolation_shared_mnist.csv (both
+writes hw1/logs/interpolation_NAME.csv (different seeds) and interpolation_shared_NAME.csv (both
 models from one initialisation). theta(alpha) = (1 - alpha) theta_1 + alpha theta_2.
 """
 
@@ -31,29 +31,37 @@ PAIRS = {  # any key of the setting: its two values, and what both runs share
     "batch_size": ((64, 1024), {"lr": 1e-3}),
     "lr": ((1e-3, 1e-2), {"batch_size": 1024}),
 }
+CNN, CNN_PAIRS = "cnn-16", ("batch_size",)  # on CIFAR-10; fewer pairs, as CNNs take long
 ALPHAS = [round(-1 + 0.05 * k, 2) for k in range(61)]
-COLUMNS = ("pair", "setting_1", "setting_2", "alignment", "alpha", *train.METRICS)
+COLUMNS = ("pair", "setting_1", "setting_2", "alignment", "weight_norm_1", "weight_norm_2")
+COLUMNS += ("distance", "alpha", *train.METRICS)
 OTHER_SEED = 1000  # the second model's seed is the first one's plus this
 
 
 def main():
     """Train the pairs, from different seeds and from a shared one; measure along the line."""
     args = flags.arguments(__doc__, dataset="mnist", epochs=EPOCHS, quick_epochs=3)
-    model = settings.mlp_for(args.dataset, *HIDDEN)
-    tasks = []
-    for log, shift in (("interpolation", OTHER_SEED), ("interpolation_shared", 0)):
-        for pair, (values, shared) in PAIRS.items():
+    convolutional = args.dataset == "cifar10"
+    model = CNN if convolutional else settings.mlp_for(args.dataset, *HIDDEN)
+    pairs = {k: v for k, v in PAIRS.items() if k in CNN_PAIRS or not convolutional}
+    alphas = ALPHAS[::5] if args.quick else ALPHAS[::2] if convolutional else ALPHAS
+    tasks, seen = [], []
+    for pair, (values, shared) in pairs.items():
+        controls = [(value, value) for value in values]  # one approach twice, for comparison
+        lines = [("interpolation", ends, OTHER_SEED) for ends in (values, *controls)]
+        for log, ends, shift in [*lines, ("interpolation_shared", values, 0)]:
             for seed in args.seeds:
                 first, second = (
                     settings.setting(
                         args, **({"model": model, "seed": seed} | shared | {pair: value})
                     )
-                    for value in values
+                    for value in ends
                 )
                 second["seed"] += shift
-                alphas = ALPHAS[::5] if args.quick else ALPHAS
-                ends = [first, second]
-                tasks.append({"log": log, "pair": pair, "alphas": alphas, "runs": ends})
+                if (log, first, second) not in seen:
+                    seen.append((log, first, second))
+                    task = {"log": log, "pair": pair, "alphas": alphas, "runs": [first, second]}
+                    tasks.append(task)
     logs = dict.fromkeys(("interpolation", "interpolation_shared"), COLUMNS)
     return runs.run(args, logs, tasks, measure, check)
 
@@ -82,11 +90,19 @@ def measure(task, states, tensors):
     tensors = train.prepare(task["runs"][0] | {"label_corruption": 0.0}, tensors)
     for model in (first, *ends.values()):
         model.to(tensors[0].device)
-    return [
-        row | {"alignment": alignment, "alpha": alpha} | values
-        for alignment, end in ends.items()
-        for alpha, values in along(first, end, task["alphas"], *tensors)
-    ]
+    rows = []
+    for alignment, end in ends.items():
+        one, two = (weights(model) for model in (first, end))
+        row |= {"alignment": alignment, "weight_norm_1": one.norm().item()}
+        row |= {"weight_norm_2": two.norm().item(), "distance": (two - one).norm().item()}
+        for alpha, values in along(first, end, task["alphas"], *tensors):
+            rows.append(row | {"alpha": alpha} | values)
+    return rows
+
+
+def weights(model):
+    """Return all parameters as one vector in float64."""
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()]).double()
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ def main():
             lr=1e-3,
             batch_size=BATCH_SIZE[args.dataset],
             schedule="linear",
-            log_every=5,
+            log_growth=0.05,
             seed=seed,
         )
         for corruption in CORRUPTION

@@ -2,8 +2,8 @@
 
 A run is described completely by its setting, a flat dict: SETTING below has every key and its
 default. Three seeds are derived from the one in the setting: for shuffling the labels, for the
-initial weights and for the order of the batches. Within an epoch the host never waits for the
-device.
+initial weights and for the order of the batches. Within an epoch the host
+waits for the device only to compare a loss with a target.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ SETTING = {
     "label_corruption": 0.0,  # the fraction of training labels that are shuffled among themselves
     "train_size": None,  # train on the first rows of the split; None for all
     "test_size": None,
-    "log_every": None,  # measure epochs 0 to 10 and every log_every-th; None: only the ends
-    "target": None,  # measure every epoch, and go on until the train loss is under the target
+    "log_growth": None,  # measure when the epoch has grown by this part; None: only the ends
+    "target": None,  # go on until the train loss is under the target: see CHECKS
     "max_epochs": None,  # the end of a run that does not reach its target
 }
 OPTIMIZERS = {
@@ -47,6 +47,7 @@ OPTIMIZERS = {
 }
 SCHEDULES = ("constant", "linear")
 METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
+CHECKS = 20  # in an epoch: a run is looked at after so many parts of it, or after every step
 SECONDS_BETWEEN_CHECKPOINTS = 20
 
 
@@ -85,8 +86,14 @@ def metrics(model, x_train, y_train, x_test, y_test):
 
 
 def epochs(model, optimizer, x, y, setting, first):
-    """Train in place from epoch `first` on; after each epoch yield (epoch, losses all finite)."""
+    """Train in place from epoch `first` on; yield (epoch, is_finite) at each of CHECKS places.
+
+    `epoch` is a fraction inside an epoch, where is_finite is not known yet and True; at its end
+    it is an int, and is_finite tells whether all losses of the epoch were.
+    """
     images = x.permute(0, 2, 3, 1)  # (N, H, W, C), contiguous
+    steps = math.ceil(len(y) / setting["batch_size"])
+    places = {math.ceil(steps * k / CHECKS) for k in range(1, CHECKS)} - {steps}
     for epoch in range(first, (setting["max_epochs"] or setting["epochs"]) + 1):
         if setting["schedule"] == "linear":
             left = 1 - (epoch - 1) / setting["epochs"]
@@ -97,13 +104,15 @@ def epochs(model, optimizer, x, y, setting, first):
         torch.manual_seed(order_seed)  # dropout masks: a resumed run draws the same ones
         total = torch.zeros((), device=x.device)
         model.train()
-        for rows in order.to(x.device).split(setting["batch_size"]):
+        for step, rows in enumerate(order.to(x.device).split(setting["batch_size"]), 1):
             inputs = images.index_select(0, rows)  # four times as fast as x[rows]
             loss = F.cross_entropy(model(inputs.permute(0, 3, 1, 2)), y[rows])
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             total += loss.detach()
+            if step in places:
+                yield round(epoch - 1 + step / steps, 4), True
         model.eval()
         yield epoch, math.isfinite(total.item())
 
@@ -142,10 +151,10 @@ def train(setting, tensors, path, report=lambda part: None):
 
     tensors: what data.load returns. path: the file that keeps the state of the finished run; until
     then a checkpoint is kept beside it. report(part) is called with the part that is done. The
-    state holds `setting`, `history` (a dict for each measured epoch; with a target, of the train
-    loss alone), `stops` ("epochs" and, with a target, "train_loss": the epoch, the weights, and
-    whether the stop was reached; if not, they are NaN), `finite` (False if the loss diverged) and
-    `seconds` (of the core; on a GPU, of the clock).
+    state holds `setting`, `history` (without a target: a dict for each measured epoch), `stops`
+    ("epochs" and, with a target, "train_loss": the epoch, the weights, and whether the stop was
+    reached; if not, they are NaN), `finite` (False if the loss diverged) and `seconds` (of the
+    core; on a GPU, of the clock).
     """
     state = restore(path)
     if state:
@@ -166,6 +175,8 @@ def train(setting, tensors, path, report=lambda part: None):
         state |= {"epoch": epoch, "finite": finite}
         if record(state, model, tensors):
             break
+        if not isinstance(epoch, int):
+            continue
         report(min(epoch / setting["epochs"], 0.99))
         if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             saved = time.monotonic()
@@ -179,29 +190,37 @@ def train(setting, tensors, path, report=lambda part: None):
 
 
 def record(state, model, tensors):
-    """Append this epoch to the history if it is to be measured; keep the weights at each stop.
-
-    Returns whether the run has ended.
-    """
-    setting, epoch, stops = state["setting"], state["epoch"], state["stops"]
-    targeted = setting["target"] is not None
-    ended = epoch >= (setting["max_epochs"] if targeted else setting["epochs"])
-    every = 1 if targeted else setting["log_every"]
-    due = epoch == 0 or ended or (every and (epoch <= 10 or epoch % every == 0))
-    if state["finite"] and not due:
-        return False
-    values = dict.fromkeys(METRICS, math.nan)
-    if state["finite"] and targeted:  # asked for at every epoch; the script measures the stops anew
-        values = {"train_loss": evaluate(model, *tensors[:2])[0]}
-    elif state["finite"]:
-        values = metrics(model, *tensors)
-    state["history"].append({"epoch": epoch} | values)
+    """Measure the model if it is time; keep the weights at each stop; return whether all is done."""
+    setting, epoch, finite = state["setting"], state["epoch"], state["finite"]
+    history, stops, targeted = state["history"], state["stops"], setting["target"] is not None
+    if not targeted and (not finite or is_due(setting, epoch, history)):
+        values = metrics(model, *tensors) if finite else dict.fromkeys(METRICS, math.nan)
+        history.append({"epoch": epoch} | values)
+    ended = not finite or epoch >= (setting["max_epochs"] if targeted else setting["epochs"])
     reached = {"epochs": epoch == setting["epochs"]}
     if targeted:
-        reached["train_loss"] = values["train_loss"] < setting["target"]
+        waits = finite and "train_loss" not in stops
+        reached["train_loss"] = waits and is_under(setting["target"], model, *tensors[:2])
     for stop, now in reached.items():
-        if stop not in stops and (now or ended or not state["finite"]):
+        if stop not in stops and (now or ended):
             factor = 1.0 if now else math.nan  # never reached: nothing to measure
             weights = {k: v.cpu() * factor for k, v in model.state_dict().items()}
             stops[stop] = {"epoch": epoch, "reached": now, "weights": weights}
     return set(reached) <= set(stops)
+
+
+def is_due(setting, epoch, history):
+    """Return whether the loss is to be measured: at both ends, and as log_growth says."""
+    growth = setting["log_growth"]
+    if epoch in (0, setting["epochs"]) or growth is None:
+        return epoch in (0, setting["epochs"])
+    return epoch >= max(1, (1 + growth) * history[-1]["epoch"])
+
+
+def is_under(target, model, x, y):
+    """Return whether the mean loss is under the target.
+
+    The whole split is measured only if 2,000 examples from all over it come near the target.
+    """
+    few = slice(None, None, max(1, len(y) // 2000))
+    return all(evaluate(model, x[s], y[s])[0] < t for s, t in ((few, 1.5 * target), (..., target)))

@@ -63,7 +63,9 @@ def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
 
 
 def _each(values):
-    return ", ".join(f"{value or 'all'} on {name}" for name, value in values.items())
+    """Return a sentence with the default of each data set; None stands for all, a tuple for each."""
+    lists = {name: v if isinstance(v, tuple) else (v or "all",) for name, v in values.items()}
+    return ", ".join(f"{' and '.join(map(str, v))} on {name}" for name, v in lists.items())
 
 
 def _cores():

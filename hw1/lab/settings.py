@@ -75,7 +75,7 @@ RULES = {  # what a value has to be, and the test for it
     "label_corruption": ("a number from 0 to 1", _between(0, 1)),
     "train_size": ("a positive integer or None", _or_none(_whole)),
     "test_size": ("a positive integer or None", _or_none(_whole)),
-    "log_every": ("a positive integer or None", _or_none(_whole)),
+    "log_growth": ("a positive number or None", _or_none(_between(1e-300, 1e300))),
     "target": ("a number or None", _or_none(_between(-1e300, 1e300))),
     "max_epochs": ("a positive integer or None", _or_none(_whole)),
 }

@@ -22,40 +22,43 @@ import interpolation
 import models
 import param_sweep
 import random_labels
+import sensitivity
 import sharpness
 import train
 
 HW1 = Path(__file__).resolve().parent.parent
 COMMON = ["dataset", "model", "n_params", "optimizer", "lr", "batch_size", "seed"]
 METRICS = ["train_loss", "train_acc", "test_loss", "test_acc"]
-PATH = ["pair", "setting_1", "setting_2", "alignment", "alpha", *METRICS]
+PATH = ["pair", "setting_1", "setting_2", "alignment", "weight_norm_1", "weight_norm_2"]
+PATH += ["distance", "alpha", *METRICS]
 FURTHER = {
     "random_labels": ["label_corruption", "epoch", *METRICS],
     "param_sweep": ["width", "train_size", "label_corruption", "epoch", *METRICS],
     "interpolation": PATH,
     "interpolation_shared": PATH,
     "sensitivity": [
-        *["stop", "epoch", *METRICS],
+        *["stop", "epoch", *METRICS, "test_confidence"],
         *["input_gradient_norm_train", "input_gradient_norm_test"],
         *["jacobian_norm_train", "jacobian_norm_test"],
     ],
     "sharpness": [
         *["approach", "stop", "epoch", *METRICS, "input_gradient_norm_test", "jacobian_norm_test"],
         *["parameter_gradient_norm", "hessian_norm", "hessian_norm_block", "residual", "epsilon"],
-        *["sharpness", "sharpness_ball", "sharpness_box"],
+        *["sharpness", "sharpness_ball", "sharpness_box", "sharpness_adaptive"],
     ],
     "reparametrization": [
         *["scale", *METRICS, "max_output_change", "hessian_norm", "sharpness"],
+        *["sharpness_box", "sharpness_adaptive"],
         *["input_gradient_norm_test", "jacobian_norm_test"],
     ],
 }
 FIGURE = {"interpolation_shared": "interpolation"}
 SCRIPTS = {  # its logs, and their rows in a quick run with one seed
-    "random_labels": {"random_labels": 5 * 6},
+    "random_labels": {"random_labels": 5 * 29},
     "param_sweep": {"param_sweep": 3 * 2},
-    "interpolation": {"interpolation": 2 * 2 * 13, "interpolation_shared": 2 * 2 * 13},
+    "interpolation": {"interpolation": 5 * 2 * 13, "interpolation_shared": 2 * 2 * 13},
     "sensitivity": {"sensitivity": 3 * 2},
-    "sharpness": {"sharpness": 3 * 2, "reparametrization": 3},
+    "sharpness": {"sharpness": 3 * 2 * 3, "reparametrization": 3},
 }
 
 
@@ -219,8 +222,64 @@ def test_a_diverged_model_gives_a_row_of_nan_in_both_logs_of_sharpness():
     model = models.mlp([64, 8, 8, 10])
     for parameter in model.parameters():
         parameter.data.fill_(math.nan)
-    row = sharpness.sharpness_row(model, *tensors) | sharpness.rescaled_row(model, 2.0, *tensors)
-    assert [name for name, v in row.items() if not math.isnan(v)] == ["epsilon", "scale"]
+    weights = dict(model.state_dict())
+    setting = train.SETTING | {"dataset": "digits", "model": "mlp-64-8-8-10", "epochs": 1}
+    state = {"stops": {"epochs": {"epoch": 1, "weights": weights}}}
+    task = {"runs": [setting], "approach": "lr=1", "scales": [2.0]}
+    told = {*COMMON, "approach", "stop", "epoch", "epsilon", "scale"}
+    for log, wanted in (("sharpness", len(sharpness.EPSILONS)), ("reparametrization", 1)):
+        table = sharpness.measure(task | {"log": log}, [state], tensors)
+        assert len(table) == wanted and all({*row} == {*COMMON, *FURTHER[log]} for row in table)
+        assert all(math.isnan(v) for row in table for name, v in row.items() if name not in told)
+
+
+def test_between_two_models_of_one_approach_lies_a_control(here, tmp_path):
+    flags = ["--quick", "--dataset", "digits", "--jobs", "1", "--seeds", "3", "--epochs", "1"]
+    assert here("interpolation", *flags, "--out", tmp_path)[0] == 0
+    ends = lambda log: {
+        tuple(row[c] for c in ("pair", "setting_1", "setting_2")) for row in rows(tmp_path, log)
+    }
+    pairs = {("batch_size", "64", "1024"), ("lr", "0.001", "0.01")}
+    controls = {("batch_size", "64", "64"), ("batch_size", "1024", "1024"), ("lr", "0.01", "0.01")}
+    assert ends("interpolation") == pairs | controls  # rate 1e-3 twice is batch size 1024 twice
+    assert ends("interpolation_shared") == pairs
+    first, second = (
+        runs.load("interpolation", out=tmp_path, seed=seed, batch_size=64) for seed in (3, 1003)
+    )
+    one, two = (torch.cat([p.flatten() for p in m.parameters()]) for m in (first, second))
+    for row in rows(tmp_path, "interpolation"):
+        if row["setting_2"] == "64":
+            assert float(row["weight_norm_1"]) == pytest.approx(float(one.norm()), rel=1e-5)
+            assert float(row["weight_norm_2"]) == pytest.approx(float(two.norm()), rel=1e-5)
+            matched = row["alignment"] != "none"
+            distance = float((one - two).norm())
+            assert matched or float(row["distance"]) == pytest.approx(distance, rel=1e-5)
+            assert not matched or 0 < float(row["distance"]) < distance
+
+
+def test_confidence_is_the_mean_of_the_largest_probability():
+    x = data.load("digits")[2]
+    model = models.mlp([64, 8, 10])
+    wanted = [max(row) for row in model(x).softmax(1).tolist()]
+    assert sensitivity.confidence(model, x) == pytest.approx(sum(wanted) / len(wanted), rel=1e-6)
+
+
+def test_cifar10_has_two_sizes_and_two_networks(monkeypatch):
+    """What the scripts would run on CIFAR-10, without running it."""
+    found = {}
+    monkeypatch.setattr(runs, "run", lambda args, columns, tasks, *_: found.update(tasks=tasks))
+    for script in ("param_sweep", "sensitivity"):
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", "--dataset", "cifar10"])
+        importlib.import_module(script).main()
+        settings_of = [task["runs"][0] for task in found["tasks"]]
+        if script == "param_sweep":
+            sizes = {
+                n: {s["model"] for s in settings_of if s["train_size"] == n} for n in (4000, 50000)
+            }
+            assert len(sizes[50000]) == 11 and sizes[4000] - sizes[50000] == {"cnn-64", "cnn-96"}
+        else:
+            kinds = {s["model"] for s in settings_of}
+            assert kinds == {"mlp-3072-128-128-10", "cnn-16"} and len(settings_of) == 2 * 8 * 3
 
 
 def test_importing_a_script_does_nothing(tmp_path):
@@ -282,7 +341,9 @@ def test_any_setting_may_be_a_pair_and_what_cannot_work_is_refused_at_once(
         assert not list(tmp_path.rglob("*.state"))
     else:
         table = rows(tmp_path, "interpolation")
-        assert {row["setting_2"] for row in table} == {str(values[1])}
+        assert {row["setting_2"] for row in table} == {
+            f"{v:g}" if v in (0, 0.0) else str(v) for v in values
+        }
         assert all(row.get(pair, "") == "" for row in table)
 
 
@@ -323,8 +384,8 @@ def test_a_mistake_in_an_experiment_is_one_sentence(misuse, tmp_path, monkeypatc
     assert not list((tmp_path / "logs").glob("*.csv"))
 
 
-def test_a_dozen_cnns_span_a_factor_of_300_in_parameters():
+def test_the_cnns_span_a_factor_of_a_thousand_in_parameters():
     sizes = [
         models.count_params(models.build(f"cnn-{w}", channels=3)) for w in param_sweep.CNN_WIDTHS
     ]
-    assert len(sizes) >= 12 and max(sizes) / min(sizes) > 300
+    assert len(sizes) >= 11 and max(sizes) / min(sizes) > 1000

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import math
 import re
+from itertools import pairwise
 
 from lab import settings, store
 
@@ -96,7 +97,8 @@ def test_one_epoch_equals_a_loop_written_out(tensors):
     model = train.network(setting)
     reference = copy.deepcopy(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
-    assert [e for e, finite in train.epochs(model, optimizer, x, y, setting, 1) if finite] == [1, 2]
+    places = [e for e, finite in train.epochs(model, optimizer, x, y, setting, 1) if finite]
+    assert places == [0.3333, 0.6667, 1, 1.3333, 1.6667, 2]  # after each of the steps
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in reference.parameters()]
     step = 0
     for epoch in (1, 2):
@@ -120,7 +122,7 @@ def test_linear_keeps_the_rate_for_half_of_the_epochs_and_then_goes_to_nearly_ze
     model = train.network(setting)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     rates = [
-        optimizer.param_groups[0]["lr"]
+        optimizer.param_groups[0]["lr"]  # 50 examples: one step an epoch
         for _ in train.epochs(model, optimizer, tensors[0][:50], tensors[1][:50], setting, 1)
     ]
     wanted = [1e-3] * 5 + [0.75e-3, 0.5e-3, 0.25e-3]
@@ -128,27 +130,67 @@ def test_linear_keeps_the_rate_for_half_of_the_epochs_and_then_goes_to_nearly_ze
 
 
 def test_history_is_measured_in_evaluation_mode_and_never_on_running_averages(tensors, tmp_path):
-    setting = BASE | {"log_every": 2, "dropout": 0.3}
+    setting = BASE | {"log_growth": 0.3, "dropout": 0.3}
     state = train.train(setting, tensors, tmp_path / "state")
     model = train.network(setting, state["stops"]["epochs"]["weights"])
-    assert [row["epoch"] for row in state["history"]] == [0, 1, 2, 3, 4]
+    measured = [row["epoch"] for row in state["history"]]
+    assert measured[:2] == [0, 1] and measured[-1] == 4
+    growth = [later / earlier for earlier, later in pairwise(measured[1:])]
+    assert all(1.3 <= ratio < 1.3 + 2 / train.CHECKS for ratio in growth[:-1])
+    assert any(isinstance(epoch, float) for epoch in measured)
     final = {"epoch": 4} | train.metrics(model, *tensors)
     assert state["history"][-1] == final
-    ends = train.train(BASE, tensors, tmp_path / "ends")["history"]
-    assert [row["epoch"] for row in ends] == [0, 4]
+    ends = train.train(BASE, tensors, tmp_path / "ends")
+    assert [row["epoch"] for row in ends["history"]] == [0, 4]
+    same = train.train(setting | {"log_growth": None}, tensors, tmp_path / "same")["stops"]
+    for name, value in same["epochs"]["weights"].items():  # measuring changes nothing
+        assert torch.equal(value, state["stops"]["epochs"]["weights"][name])
 
 
-def test_target_stop_is_the_first_epoch_under_it_and_epochs_stop_is_kept(tensors, tmp_path):
-    setting = BASE | {"target": 1.0, "max_epochs": 50, "epochs": 3}
+@pytest.mark.parametrize("batch_size", [8, 32, 400])
+def test_target_stop_is_the_first_check_under_it_and_epochs_stop_is_kept(
+    tensors, tmp_path, batch_size
+):
+    setting = BASE | {"target": 1.0, "max_epochs": 200, "epochs": 3, "batch_size": batch_size}
     state = train.train(setting, tensors, tmp_path / "state")
-    losses = [row["train_loss"] for row in state["history"]]
-    first = next(epoch for epoch, loss in enumerate(losses) if loss < 1.0)
+    model = train.network(setting)
+    optimizer = train.optimizer_for(setting, model, torch.device("cpu"))
+    losses = {}  # of the whole split, at every place that is checked
+    for epoch, _ in train.epochs(model, optimizer, *tensors[:2], setting, 1):
+        losses[epoch] = train.evaluate(model, *tensors[:2])[0]
+        if losses[epoch] < 1.0 and epoch >= 3:
+            break
+    first = next(epoch for epoch, loss in losses.items() if loss < 1.0)
     assert state["stops"]["train_loss"]["epoch"] == first
     assert state["stops"]["epochs"]["epoch"] == 3
     for stop in state["stops"].values():
         model = train.network(setting, stop["weights"])
-        loss, _ = train.evaluate(model, *tensors[:2])
-        assert loss == losses[stop["epoch"]]
+        assert train.evaluate(model, *tensors[:2])[0] == losses[stop["epoch"]]
+
+
+def test_an_epoch_has_twenty_checks_or_one_after_every_step(tensors):
+    x, y = tensors[0][:200], tensors[1][:200]
+    for batch_size, wanted in ((1, 20), (7, 20), (50, 4), (200, 1)):
+        setting = BASE | {"batch_size": batch_size, "epochs": 2}
+        model = train.network(setting)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        places = [epoch for epoch, _ in train.epochs(model, optimizer, x, y, setting, 1)]
+        assert len(places) == 2 * wanted and places == sorted(places)
+        assert places[wanted - 1] == 1 and places[-1] == 2
+        most = 1 / train.CHECKS + 1.1 * batch_size / 200  # a check waits for the end of its step
+        assert max(b - a for a, b in pairwise([0, *places])) <= most
+
+
+def test_the_whole_split_is_measured_only_near_the_target(tensors, monkeypatch):
+    model = train.network(BASE)
+    x, y = (t.repeat(5, *[1] * (t.dim() - 1))[:6000] for t in tensors[:2])
+    loss, sizes, evaluate = train.evaluate(model, x, y)[0], [], train.evaluate
+    monkeypatch.setattr(
+        train, "evaluate", lambda m, a, b: sizes.append(len(a)) or evaluate(m, a, b)
+    )
+    assert not train.is_under(loss / 2, model, x, y) and max(sizes) < 3000
+    assert train.is_under(loss * 1.001, model, x, y) and max(sizes) == len(x)
+    assert not train.is_under(loss * 0.999, model, x, y)
 
 
 def test_a_target_out_of_reach_and_a_diverged_loss_leave_nan_not_numbers(tensors, tmp_path):
@@ -168,7 +210,7 @@ def test_a_target_out_of_reach_and_a_diverged_loss_leave_nan_not_numbers(tensors
     [{"optimizer": "adam"}, {"optimizer": "momentum", "dropout": 0.2}],
 )
 def test_a_run_cut_in_the_middle_ends_in_the_same_bits(tensors, tmp_path, monkeypatch, change):
-    setting = BASE | change | {"log_every": 1}
+    setting = BASE | change | {"log_growth": 0.01}
     whole = train.train(setting, tensors, tmp_path / "whole")
     monkeypatch.setattr(train, "SECONDS_BETWEEN_CHECKPOINTS", -1)  # after every epoch
     save, saved = train.save, []
