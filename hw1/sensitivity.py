@@ -43,7 +43,7 @@ TARGET = {
     "cifar10": 1.2,
     "digits": 0.1,
 }  # train loss at which all are compared
-MAX_EPOCHS = 300  # to reach it
+MAX_EPOCHS = 1000  # to reach it
 PROBE = 10_000
 COLUMNS = ("stop", "epoch", *train.METRICS, "test_confidence")
 COLUMNS += ("input_gradient_norm_train", "input_gradient_norm_test")
