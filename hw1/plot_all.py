@@ -100,10 +100,11 @@ def interpolation(logs, about):
         points = {}
         for (start, alignment), (name, color) in shown.items():
             rows = logs[start][logs[start]["pair"] == pair]
-            rows = rows[rows["alignment"] == alignment]
+            rows = rows[(rows["alignment"] == alignment) & (rows["setting_1"] != rows["setting_2"])]
             panels(row[:2], rows, "alpha", ["loss", "acc"], [color] * 2, marks=False, log=["loss"])
             path = {"pair": pair, "initialisation": start, "alignment": alignment}
             found = [r for r in table if path.items() <= r.items()]
+            found = [r for r in found if r["setting_1"] != r["setting_2"]]
             for split in SPLITS:
                 b = [r[f"{split}_barrier"] for r in found]
                 points[split, name] = b, np.mean(b) if b else np.nan, split == "test"

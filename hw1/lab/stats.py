@@ -10,6 +10,7 @@ MEASURES = {  # of each log, what might predict how well a model generalises
     "sensitivity": ["train_loss", "input_gradient_norm_test", "jacobian_norm_test"],
 }
 MEASURES["sharpness"] = [*MEASURES["sensitivity"], "parameter_gradient_norm", *SHARPNESS]
+EPSILON = 5e-4  # the radius of the sharpness that is compared with other measures
 FEWEST = 5  # settings from which a bootstrap interval is drawn
 
 
@@ -33,24 +34,38 @@ def barrier(alpha, loss):
 
 
 def barriers(logs):
-    """Return a row for each pair, kind of initialisation, alignment and seed: both barriers.
+    """Return a row for each pair, two settings, initialisation, alignment and seed: both barriers.
 
-    logs: {"different": table, "shared": table}, or one of the two.
+    logs: {"different": table, "shared": table}, or one of the two. A row also has the norm of each
+    model's weights and their distance, nan in a log without them, and for both barriers the share
+    that its alignment removes, of the barrier without alignment; nan where there is none.
     """
-    rows = []
-    pairs = np.unique(next(iter(logs.values()))["pair"])
-    kinds = itertools.product(pairs, ("shared", "different"), ("weight_matching", "none"))
-    for pair, start, alignment in kinds:
-        if start not in logs:
-            continue
-        t = logs[start][(logs[start]["pair"] == pair) & (logs[start]["alignment"] == alignment)]
-        for seed in np.unique(t["seed"]):
-            run = t[t["seed"] == seed]
-            row = {"pair": pair, "initialisation": start, "alignment": alignment, "seed": seed}
-            for split in ("train", "test"):
-                row[f"{split}_barrier"] = barrier(run["alpha"], run[f"{split}_loss"])
-            rows.append(row)
+    rows, lengths = [], ("weight_norm_1", "weight_norm_2", "distance")
+    for start in sorted(logs, reverse=True):  # shared before different
+        t = logs[start]
+        for key in np.unique(t[["pair", "setting_1", "setting_2", "seed"]]):
+            path = t[t[list(key.dtype.names)] == key]
+            pair, one, two, seed = key.tolist()
+            about = {"pair": pair, "setting_1": plain(one), "setting_2": plain(two)}
+            runs = {a: path[path["alignment"] == a] for a in np.unique(path["alignment"])}
+            high = {
+                (a, split): barrier(run["alpha"], run[f"{split}_loss"])
+                for (a, run), split in itertools.product(runs.items(), ("train", "test"))
+            }
+            for a, run in runs.items():
+                row = about | {"initialisation": start, "alignment": a, "seed": seed}
+                row |= {f"{split}_barrier": high[a, split] for split in ("train", "test")}
+                for split in ("train", "test"):
+                    whole = high.get(("none", split), 0)
+                    row[f"{split}_removed"] = 1 - high[a, split] / whole if whole else np.nan
+                row |= {c: run[c][0] if c in t.dtype.names else np.nan for c in lengths}
+                rows.append(row)
     return rows
+
+
+def plain(setting):
+    """Return a setting as it is written: a number without needless zeros, or a word."""
+    return setting if isinstance(setting, str) else f"{setting:g}"
 
 
 def tau_interval(x, y, cluster, draws=2000):
@@ -73,6 +88,14 @@ def tau_interval(x, y, cluster, draws=2000):
     return tau[0], *np.quantile(drawn, (0.025, 0.975))
 
 
+def one_epsilon(t):
+    """Return the rows of each model at one radius, 5e-4 if there is one: a model counts once."""
+    if "epsilon" not in t.dtype.names:
+        return t
+    epsilon = t["epsilon"]
+    return t[epsilon == (EPSILON if EPSILON in epsilon else epsilon[0])]
+
+
 def correlations(logs):
     """Return a row for each log, target, stop and measure: tau of the measure with the target.
 
@@ -80,7 +103,7 @@ def correlations(logs):
     the gap, test loss minus train loss (Jiang et al. 2020, arXiv 1912.02178). Models that diverged
     are left out; the column models counts the others.
     """
-    rows = []
+    rows, logs = [], {log: one_epsilon(t) for log, t in logs.items()}
     for (log, t), target in itertools.product(logs.items(), ("test_loss", "gap")):
         goal = t["test_loss"] - (t["train_loss"] if target == "gap" else 0)
         cluster = t["approach" if log == "sharpness" else "batch_size"]

@@ -203,7 +203,7 @@ def test_needs_neither_torch_nor_another_room():
 
 def test_barrier_table(drawn):
     rows = table(drawn[0] / "figures" / "barriers_mnist.csv")
-    assert len(rows) == 2 * 2 * 2 * 3  # pairs, initialisations, alignments, seeds
+    assert len(rows) == (2 + 2 + 3) * 2 * 3  # pairs of each log and controls, alignments, seeds
     log = table(drawn[0] / "logs" / "interpolation_shared_mnist.csv")
     one = {"pair": "lr", "alignment": "none", "seed": "2"}
     path = {float(r["alpha"]): float(r["test_loss"]) for r in log if one.items() <= r.items()}
@@ -211,12 +211,36 @@ def test_barrier_table(drawn):
     expected = max(v - (1 - a) * ends[0] - a * ends[1] for a, v in path.items() if 0 <= a <= 1)
     (row,) = [r for r in rows if (one | {"initialisation": "shared"}).items() <= r.items()]
     assert float(row["test_barrier"]) == pytest.approx(expected)
+    assert (row["setting_1"], row["setting_2"]) == ("0.001", "0.01")
+
+
+def test_barrier_table_of_controls(drawn):
+    """The bump of a made-up path is known: its height is the barrier in train loss."""
+    rows = table(drawn[0] / "figures" / "barriers_mnist.csv")
+    settings = [(r["pair"], r["setting_1"], r["setting_2"]) for r in rows if r["seed"] == "0"]
+    assert settings.count(("batch_size", "1024", "1024")) == 2  # alignments
+    assert settings.count(("batch_size", "64", "1024")) == 4  # and initialisations
+    log = table(drawn[0] / "logs" / "interpolation_mnist.csv")
+    control = {"setting_1": "64", "setting_2": "64", "seed": "1"}
+    height = {}
+    for row in (r for r in log if control.items() <= r.items() and r["alpha"] == "0.5"):
+        height[row["alignment"]] = float(row["train_loss"]) - 0.02
+    found = [r for r in rows if control.items() <= r.items()]
+    assert len(found) == 2
+    for row in found:
+        barrier, removed = (float(row[f"train_{name}"]) for name in ("barrier", "removed"))
+        assert barrier == pytest.approx(height[row["alignment"]])
+        assert removed == pytest.approx(1 - barrier / height["none"])
+        distance = {"none": 32.1, "weight_matching": 24.1}[row["alignment"]]
+        lengths = [float(row[name]) for name in ("weight_norm_1", "weight_norm_2", "distance")]
+        assert lengths == pytest.approx([30.1, 31.1, distance])
 
 
 def test_predictors_table(drawn):
     rows = table(drawn[0] / "figures" / "predictors_mnist.csv")
     assert len(rows) == 2 * 2 * (3 + 8)  # stops, targets, measures of the two logs
-    log = [r for r in table(drawn[0] / "logs" / "sharpness_mnist.csv") if r["stop"] == "epochs"]
+    log = table(drawn[0] / "logs" / "sharpness_mnist.csv")
+    log = [r for r in log if r["stop"] == "epochs" and r["epsilon"] == "0.0005"]
     gap = [float(r["test_loss"]) - float(r["train_loss"]) for r in log]
     expected = kendalltau([float(r["sharpness_box"]) for r in log], gap).statistic
     about = {"log": "sharpness", "stop": "epochs", "measure": "sharpness_box", "target": "gap"}
