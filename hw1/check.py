@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 import lab
-from lab.agreement import SHARE, compare_means, holm, read
+from lab.agreement import SHARE, compare_means, read, significant
 from lab.tables import described, folder
 
 import numpy as np
@@ -130,7 +130,7 @@ def main():
                 told.append((described(path), described(other)))
         except (OSError, ValueError, csv.Error) as error:
             parser.exit(2, f"check: {path} cannot be compared with {other}: {error}\n")
-    failed = holm([test for _, some in found.values() for test in some])
+    failed = significant([test for _, some in found.values() for test in some])
     for name, (say, some) in found.items():
         for line in judge(some, failed) + say:
             lab.say(f"{name}: {line}")

@@ -13,6 +13,8 @@ import csv
 import re
 from collections import defaultdict
 
+from lab.stats import holm
+
 import numpy as np
 from scipy.stats import t as student
 
@@ -88,8 +90,8 @@ def compare_means(own, committed):
     return found
 
 
-def holm(found):
-    """Return the tests that are significant together at LEVEL (Holm 1979)."""
+def significant(found):
+    """Return the tests that are significant together at LEVEL, the smallest p-value first."""
     found = sorted(found, key=lambda test: test[0])
-    ok = (i for i, test in enumerate(found) if test[0] > LEVEL / (len(found) - i))
-    return found[: next(ok, len(found))]
+    corrected = holm([test[0] for test in found])
+    return [test for test, p in zip(found, corrected, strict=True) if p <= LEVEL]

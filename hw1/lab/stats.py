@@ -88,6 +88,14 @@ def tau_interval(x, y, cluster, draws=2000):
     return tau[0], *np.quantile(drawn, (0.025, 0.975))
 
 
+def holm(p):
+    """Return the p-values after Holm's correction for as many tests (Holm 1979)."""
+    order = np.argsort(p)
+    corrected = np.array(p, float)
+    corrected[order] = np.maximum.accumulate(corrected[order] * np.arange(len(p), 0, -1))
+    return np.minimum(corrected, 1)
+
+
 def one_epsilon(t):
     """Return the rows of each model at one radius, 5e-4 if there is one: a model counts once."""
     if "epsilon" not in t.dtype.names:

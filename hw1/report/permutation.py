@@ -1,4 +1,4 @@
-"""The test behind the verdicts: permutations of whole settings, and Holm's correction."""
+"""The test behind the verdicts: permutations of whole settings."""
 
 import functools
 import itertools
@@ -41,11 +41,3 @@ def _places(n, most):
         orders = np.tile(np.arange(n), (most, 1))
         orders[1:] = np.random.default_rng(0).permuted(orders[1:], axis=1)
     return (orders[:, :, None] * n + orders[:, None, :]).reshape(len(orders), n * n)
-
-
-def holm(p):
-    """Return the p-values after Holm's correction for as many tests (Holm 1979)."""
-    order = np.argsort(p)
-    corrected = np.array(p, float)
-    corrected[order] = np.maximum.accumulate(corrected[order] * np.arange(len(p), 0, -1))
-    return np.minimum(corrected, 1)

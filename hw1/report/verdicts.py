@@ -9,14 +9,14 @@ shown but decides nothing: with so few settings it is too sure of itself.
 import csv
 import io
 
-from lab.stats import tau_interval
+from lab.stats import holm, tau_interval
 from lab.tables import write
 
 import numpy as np
 
 from evidence import NotRun
 from hypotheses import HYPOTHESES
-from permutation import holm, permutation_p
+from permutation import permutation_p
 from words import bracketed, text
 
 LEVEL = 0.05  # a corrected p-value below it decides

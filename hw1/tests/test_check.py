@@ -290,12 +290,43 @@ def test_one_setting_is_students_t_test():
 
 def test_holm_rejects_as_the_definition_says():
     tests = [(p,) for p in (0.02, 0.001, 0.004, 0.0032)]
-    assert agreement.holm(tests) == [
-        (0.001,),
-        (0.0032,),
-        (0.004,),
-    ]  # 0.01 / 4, / 3, / 2; not 0.01 / 1
-    assert agreement.holm([(0.5,), (0.003,)]) == [(0.003,)] and agreement.holm([]) == []
+    # Up to 0.01 / 4, / 3 and / 2; 0.02 is over 0.01 / 1.
+    assert agreement.significant(tests) == [(0.001,), (0.0032,), (0.004,)]
+    assert agreement.significant([(0.5,), (0.003,)]) == [(0.003,)]
+    assert agreement.significant([]) == []
+
+
+EPSILONS = ("0.0001", "0.0005", "0.001")
+
+
+def at_three_epsilons(factors):
+    """Return a change: each model at three radii, its box sharpness there times these factors."""
+
+    def change(rows):
+        new = [row | {"epsilon": e, "sharpness_adaptive": "0.02"} for row in rows for e in EPSILONS]
+        for row in new:
+            factor = factors[EPSILONS.index(row["epsilon"])]
+            row["sharpness_box"] = format(float(row["sharpness_box"]) * factor, ".8g")
+        return new
+
+    return change
+
+
+@pytest.mark.parametrize("wrong", [1, 100], ids=["agrees", "is out"])
+def test_three_rows_of_one_model_are_compared_radius_by_radius(
+    monkeypatch, capsys, tmp_path, wrong
+):
+    committed = tmp_path / "committed"
+    committed.mkdir()
+    path = copy(tmp_path, "sharpness_mnist", at_three_epsilons((1, 5, 10)))
+    path.rename(committed / path.name)
+    own = at_three_epsilons((1, 5, 10 * wrong))
+    copy(tmp_path, "sharpness_mnist", lambda rows: each(rename_seed)(own(rows)))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path, "--logs", committed)
+    out = [line for line in lines if "out: " in line]
+    assert lines[0].startswith(f"sharpness_mnist: {72 - len(out)} of 72 settings agree")
+    assert code == (wrong > 1) and len(out) == 24 * (wrong > 1)
+    assert all("out: sharpness_box" in line and "epsilon 0.001" in line for line in out)
 
 
 def test_a_correct_repetition_rarely_fails():
@@ -307,7 +338,7 @@ def test_a_correct_repetition_rarely_fails():
         draw = {key: s * rng.normal(size=6) for key, s in zip(keys, scales, strict=True)}
         own = {key: dict(enumerate(v[:3])) for key, v in draw.items()}
         committed = {key: dict(enumerate(v[3:])) for key, v in draw.items()}
-        failed += bool(agreement.holm(agreement.compare_means(own, committed)))
+        failed += bool(agreement.significant(agreement.compare_means(own, committed)))
     assert failed <= 4
 
 

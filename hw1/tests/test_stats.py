@@ -64,6 +64,13 @@ def test_the_last_epoch_not_the_best(tmp_path):
     assert len(last) == 2 * 8 and set(last["test_loss"]) == {500}
 
 
+def test_holm_by_hand():
+    """Sorted: 0.01 x 4, 0.02 x 3, 0.03 x 2 (raised to the one before it), 0.6 x 1."""
+    assert stats.holm([0.03, 0.01, 0.6, 0.02]) == pytest.approx([0.06, 0.04, 0.6, 0.06])
+    assert stats.holm([0.9, 0.8]) == pytest.approx([1, 1])
+    assert list(stats.holm([])) == []
+
+
 def test_too_few_settings_have_no_interval():
     """From four settings the bootstrap's quantiles are the ends -1 and 1: they say nothing."""
     rng = np.random.default_rng(3)

@@ -15,7 +15,7 @@ import evidence
 import verdicts
 from evidence import Hypothesis
 from hypotheses import HYPOTHESES
-from permutation import holm, permutation_p
+from permutation import permutation_p
 
 SEEDS = 3
 
@@ -118,13 +118,6 @@ def test_the_effect_is_scipys_tau(digits):
     keep = np.isfinite(y)
     assert row["effect"] == pytest.approx(kendalltau(x[keep], y[keep]).statistic)
     assert row["low"] <= row["effect"] <= row["high"] and row["models"] == 17
-
-
-def test_holm_by_hand():
-    """Sorted: 0.01 x 4, 0.02 x 3, 0.03 x 2 (raised to the one before it), 0.6 x 1."""
-    assert holm([0.03, 0.01, 0.6, 0.02]) == pytest.approx([0.06, 0.04, 0.6, 0.06])
-    assert holm([0.9, 0.8]) == pytest.approx([1, 1])
-    assert list(holm([])) == []
 
 
 def test_p_is_corrected_within_a_family_and_not_across():
