@@ -5,7 +5,7 @@
 writes OUT/logs/benchmark.csv (the seconds of each repeat, and peak_mb where memory was watched) and
 benchmark.json (the machine, and medians beside their targets). The sides take turns; of several
 other sides the fastest counts. A side has one thread unless `setting` says otherwise. Both sides
-compute with AVX2 on x86-64, as lab.provenance.pin_instructions has it for all runs; the comparison
+compute with AVX2 on x86-64, as lab.start.pin_instructions has it for all runs; the comparison
 `instructions` shows what that costs. --quick measures a small version on digits. All of it takes a
 quarter of an hour on two idle cores. PyHessian is measured if it is there (pip install pyhessian).
 """
@@ -31,6 +31,7 @@ from lab import files, logs, provenance
 from lab.flags import positive_int
 from lab.parallel import ignore, side_by_side, workers
 from lab.settings import fingerprint, mlp_for
+from lab.start import PINNED, pin_instructions
 
 import torch
 
@@ -105,7 +106,7 @@ def instructions(bench, path, setting):
     """Compare the instructions that all runs use with those that PyTorch chooses by itself."""
     spawn, call = multiprocessing.get_context("spawn"), (mapped_epochs, (None, path, setting))
     with mock.patch.dict(os.environ):
-        for name in provenance.PINNED:
+        for name in PINNED:
             os.environ.pop(name, None)
         free = spawn.Pool(1)  # PyTorch chooses in each process, at its first operation
     with free, spawn.Pool(1) as pinned:
@@ -219,7 +220,7 @@ def measure(bench, small, image):
 
 def main():
     """Measure, write the two files, print the medians."""
-    provenance.pin_instructions()
+    pin_instructions()
     started = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add, data = parser.add_argument, os.environ.get("HW1_DATA") or files.ROOT / "data"

@@ -20,6 +20,12 @@ def _end_quietly(*_):
     os._exit(INTERRUPTED)
 
 
+def is_script():
+    """Return whether the program is a script of hw1, and not one that imports its modules."""
+    path = Path(sys.argv[0]) if sys.argv else HW1  # a program that embeds Python may leave it empty
+    return path.is_file() and path.resolve().parent == HW1
+
+
 def end_if_script(code):
     """In a script of hw1/ end at once: what PyTorch tidies up at its end takes half a second."""
     if signal.getsignal(signal.SIGINT) is _end_quietly:
@@ -70,9 +76,5 @@ def _need_a_current_folder():
 
 
 _need_a_current_folder()
-if (
-    sys.argv  # a program that embeds Python may leave it empty
-    and Path(sys.argv[0]).resolve().parent == HW1
-    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-):
+if is_script() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end_quietly)

@@ -6,7 +6,8 @@ import socket
 import lab
 from lab import HW1
 from lab.parallel import call_here, ignore
-from lab.provenance import capability, modules_digest, pin_instructions
+from lab.provenance import capability, modules_digest
+from lab.start import pin_instructions
 
 import torch
 

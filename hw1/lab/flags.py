@@ -1,14 +1,13 @@
 """The flags that every experiment has, declared and checked in one place."""
 
 import argparse
-import os
 import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from lab import HW1
-from lab.provenance import pin_instructions
+from lab.start import cores, pin_instructions
 from lab.tables import folder
 
 import torch
@@ -58,7 +57,7 @@ def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
     if args.device == "auto":
         found = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
         args.device = (found or ["cpu"])[0]
-    args.jobs = args.jobs or (_cores() if args.device == "cpu" else 1)
+    args.jobs = args.jobs or (cores() if args.device == "cpu" else 1)
     return args
 
 
@@ -66,13 +65,6 @@ def _each(values):
     """Return a sentence with the default of each data set; None stands for all, a tuple for each."""
     lists = {name: v if isinstance(v, tuple) else (v or "all",) for name, v in values.items()}
     return ", ".join(f"{' and '.join(map(str, v))} on {name}" for name, v in lists.items())
-
-
-def _cores():
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check(parser, args):

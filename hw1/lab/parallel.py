@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from lab.progress import Progress
-from lab.provenance import pin_instructions
+from lab.start import pin_instructions
 
 import numpy as np
 import torch

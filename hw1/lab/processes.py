@@ -3,17 +3,12 @@
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
-from lab import HW1
 from lab.parallel import Died, call_here
 from lab.provenance import modules_digest
-
-PRELOADED = ["torch", "torch._dynamo", "scipy.optimize", "scipy.sparse.linalg"]
-LONGEST = 60  # of the folder of the server's socket, whose own path may have a hundred characters
+from lab.start import server
 
 
 class Processes:
@@ -25,7 +20,7 @@ class Processes:
 
     def __init__(self, jobs):
         self.threads, self.mine, self.all = ThreadPoolExecutor(jobs), threading.local(), []
-        self.context = _start_server()
+        self.context = server()
 
     def submit(self, report, function, arguments):
         return self.threads.submit(self._remote, report, function, arguments)
@@ -56,45 +51,6 @@ class Processes:
             process.kill()
         for process in self.all:
             process.join()
-
-
-def _start_server():
-    """Start the server from which processes are forked, deaf to Ctrl-C; return its context.
-
-    It only imports: CUDA is never initialised in it. It starts in hw1/, since a Python that is
-    started with -c looks for modules in the current folder first. Where processes cannot be forked
-    (Windows), each of them starts from nothing.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver, resource_tracker
-
-    if len(tempfile.gettempdir()) > LONGEST:  # the server's socket lies below it
-        tempfile.tempdir = "/tmp"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    before = os.getcwd()
-    os.chdir(HW1)
-    try:
-        resource_tracker.ensure_running()  # it lets Ctrl-C through, so it has to come first
-        with _interrupts_blocked():
-            forkserver.ensure_running()
-    finally:
-        os.chdir(before)
-    return context
-
-
-@contextmanager
-def _interrupts_blocked():
-    """Block Ctrl-C; a process that is started within this block inherits that."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(pipe, code):

@@ -16,23 +16,7 @@ from lab import HW1
 
 import torch
 
-PINNED = {  # the vector instructions that every x86-64 machine of the last ten years has
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_CBWR": "AVX2",
-}
-
 SHARED = ("data", "models", "train", "measures", "symmetries")
-
-
-def pin_instructions():
-    """Compute with AVX2 on x86-64, so that other machines can give the same bytes.
-
-    This must come before PyTorch's first operation. A variable that the user has set is kept.
-    """
-    if platform.machine() in ("x86_64", "AMD64"):
-        for name, value in PINNED.items():
-            os.environ.setdefault(name, value)
 
 
 def capability():

@@ -7,7 +7,7 @@ import torch
 
 HW1 = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(HW1), str(HW1 / "bench"), str(HW1 / "report")]
-from lab.provenance import pin_instructions
+from lab.start import pin_instructions
 
 pin_instructions()
 torch.set_num_threads(1)

@@ -364,13 +364,72 @@ def test_a_script_runs_without_what_windows_lacks(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.7, 1.1, 1.5])
-def test_ctrl_c_during_the_imports_is_quiet(undisturbed, tmp_path, seconds):
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGKILL", -9)])
+def test_ctrl_c_during_the_imports_is_quiet_and_nothing_survives(
+    undisturbed, tmp_path, seconds, sent, code
+):
     """It was a traceback: PyTorch takes two seconds to import."""
     process = kill.start(undisturbed[0], "param_sweep", tmp_path / "out")
     time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(10) == 130 and kill.gone(process.pid, 10)
+    if sent == "SIGINT":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.kill()
+    assert process.wait(10) == code and kill.gone(process.pid, 60)  # the server imports to its end
     assert "Traceback" not in (tmp_path / "out.log").read_text()
+
+
+BLIND = """
+import os, sys
+with open(os.environ["SEEN"], "a") as file:
+    file.write(os.path.basename(sys.argv[0]) + "\\n")
+raise ImportError("this is not PyTorch")
+"""
+STARTS = {  # a program: which processes import PyTorch; -c is the server
+    "random_labels.py --jobs 2": {"-c", "random_labels.py"},
+    "param_sweep.py --jobs=4": {"-c", "param_sweep.py"},
+    "interpolation.py --jobs 2": {"-c", "interpolation.py"},
+    "sensitivity.py --jobs 2": {"-c", "sensitivity.py"},
+    "sharpness.py --jobs 16 --quick": {"-c", "sharpness.py"},
+    "random_labels.py --jobs=1": {"random_labels.py"},
+    "random_labels.py --jobs 2 --dask there": {"random_labels.py"},
+    "random_labels.py --help": {"random_labels.py"},
+    "STRANGER --jobs 2": {"stranger.py"},
+    "plot_all.py --help": set(),
+    "check.py --help": set(),
+}
+
+
+@pytest.mark.parametrize("program", STARTS)
+def test_the_server_starts_before_a_script_imports_pytorch(tmp_path, program):
+    """One after the other took twice as long. Only an experiment that uses it may start it."""
+    seen, stranger = tmp_path / "seen", tmp_path / "stranger.py"
+    seen.touch()
+    stranger.write_text("import random_labels")
+    (tmp_path / "torch.py").write_text(BLIND)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{kill.HW1}", "SEEN": str(seen)}
+    command = [sys.executable, *program.replace("STRANGER", str(stranger)).split()]
+    options = {"cwd": kill.HW1, "capture_output": True, "text": True, "env": environment}
+    done = subprocess.run(command, check=False, **options)
+    assert set(seen.read_text().split()) == STARTS[program]
+    assert done.stderr.count("Traceback") == ("not PyTorch" in done.stderr)  # the server is quiet
+
+
+def test_a_server_that_cannot_start_is_one_sentence(tmp_path):
+    code = f"""if True:
+        import sys
+        from multiprocessing import forkserver
+        def full():
+            raise OSError(24, "Too many open files")
+        forkserver.ensure_running = full
+        sys.path.insert(0, {str(kill.HW1)!r})
+        sys.argv = [{str(kill.HW1 / "param_sweep.py")!r}, "--jobs", "2"]
+        import lab.flags
+    """
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "Too many open files" in done.stderr and "--jobs 1" in done.stderr
 
 
 def test_modules_in_the_current_folder_are_not_imported(undisturbed, tmp_path, monkeypatch):
