@@ -12,20 +12,21 @@ import itertools
 import sys
 from pathlib import Path
 
-from lab import say
+from lab import say, stats
+from lab.comparisons import benchmark, predictors
+from lab.dots import barrier_rows, decades, dot_rows
 from lab.figure import (
     BLACK,
     BLUE,
+    GREEN,
     GREY,
     HOLLOW,
     ORANGE,
     PATHS,
-    SPLITS,
+    PURPLE,
+    RADII,
     STOPS,
-    WIDTH,
-    Figure,
     curve,
-    dot_rows,
     label,
     legend,
     look,
@@ -34,49 +35,55 @@ from lab.figure import (
     save,
     subplots,
 )
-from lab.stats import MEASURES, SHARPNESS, barriers, correlations, last_epoch
 from lab.tables import LOGS, datasets, described, folder, read, remarks, stem, write_table
 
 import numpy as np
+
+FITTED, INTERPOLATES = 0.99, 0.999  # train accuracy: random labels; parameters
 
 # Each function takes {log: table} and {log: .json}; it returns a figure and {name: rows} of tables.
 
 
 def random_labels(logs, about):
-    """Loss and accuracy by epoch, final accuracy by corruption (Zhang et al. 2017, fig. 1)."""
+    """Loss and accuracy by epoch; by corruption, final accuracy and epochs to fit (Zhang 2017)."""
     t, keys = logs["random_labels"], []
     levels = np.unique(t["label_corruption"])
-    fig, axes = subplots(1, 3, height=2.3)
+    fig, axes = subplots(1, 4, height=2.2, width_ratios=(1.2, 1.2, 1, 1))
     colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(levels)))
     for level, color in zip(levels, colors, strict=True):
         rows = t[t["label_corruption"] == level]
         panels(axes[:2], rows, "epoch", ["loss", "acc"], [color] * 2, marks=False, log=["loss"])
         keys.append((f"{level:.0%}" + " shuffled" * (not keys), color, {}))
-    panels(axes[2:], last_epoch(t), "label_corruption", ["acc"], [BLACK] * 2)
-    axes[2].set_ylabel("accuracy at the last epoch")
-    return legend(fig, keys, [BLACK] * 2), {}
+    panels(axes[2:3], stats.last_epoch(t), "label_corruption", ["acc"], [BLACK] * 2)
+    axes[2].set_ylabel("accuracy, last epoch")
+    curve(axes[3], *stats.epochs_to_fit(t, FITTED), BLACK, marker="o")
+    axes[3].set(xlabel=label("label_corruption"), ylabel=f"epochs to fit {FITTED:.0%}")
+    axes[3].set_ylim(0)
+    return legend(fig, keys, [BLACK] * 2, lost="diverged or never reached", dense=True), {}
 
 
 def param_sweep(logs, about):
     """Loss and accuracy at the last epoch by number of parameters (Belkin et al. 2019, fig. 3)."""
-    t, keys = last_epoch(logs["param_sweep"]), {}
+    t, keys = stats.last_epoch(logs["param_sweep"]), {}
     titles = np.array([regime(row) for row in t])
     order = np.lexsort((t["train_size"], t["label_corruption"]))
     regimes = list(dict.fromkeys(titles[order]))
     n = len(regimes)
-    fig, axes = subplots(n, 2, height=0.3 + 2 * n, squeeze=False)
+    fig, axes = subplots(n, 2, height=0.3 + 2 * n, squeeze=False, sharex=True)
     for row, title in zip(axes, regimes, strict=True):
         rows = t[titles == title]
         panels(row, rows, "n_params", ["loss", "acc"], (BLUE, ORANGE))
         row[0].set_title(title)
         sizes, accuracy = rows["n_params"], rows["train_acc"]
-        fits = [n for n in sizes if accuracy[sizes == n].mean() >= 0.999]
+        fits = [n for n in sizes if accuracy[sizes == n].mean() >= INTERPOLATES]
         for ax in row:
             ax.set_xscale("log")
-            ax.xaxis.set_major_formatter("{x:,.0f}")
-            if rows["label_corruption"][0] > 0 and fits:
+            if fits:
                 ax.axvline(min(fits), color=GREY, lw=0.9, zorder=0.5)
-                keys["fits"] = (r"interpolation threshold, train accuracy $\geq$ 0.999", GREY, {})
+                words = rf"interpolation threshold, train accuracy $\geq$ {INTERPOLATES}"
+                keys["fits"] = (words, GREY, {})
+    for ax in axes[:-1].flat:
+        ax.set_xlabel("")
     return legend(fig, keys.values(), (BLUE, ORANGE)), {}
 
 
@@ -89,159 +96,119 @@ def regime(row):
 
 
 def interpolation(logs, about):
-    """Loss and accuracy between two models, and barriers (Goodfellow et al. 2015, fig. 1)."""
+    """Loss and accuracy between two models, and barriers (Goodfellow et al. 2015, fig. 1).
+
+    The curves are those of two approaches; below their barriers stand those of the controls, two
+    models of one approach. Matched models of one initialisation have barriers but no curves: they
+    would hide those of the models as they are, where the best permutation is none.
+    """
     logs = {name.partition("_")[2] or "different": t for name, t in logs.items()}
-    t, table = next(iter(logs.values())), barriers(logs)
-    shown = {path: words for path, words in PATHS.items() if path[0] in logs}
-    names, pairs = [name for name, _ in shown.values()], np.unique(t["pair"])
-    marks = {split: (split, BLACK, style["marker"]) for split, style in SPLITS.items()}
+    table, keys, metrics = stats.barriers(logs), {}, ["loss", "acc"]
+    pairs = sorted({row["pair"] for row in table})
     fig, axes = subplots(len(pairs), 3, height=0.3 + 2 * len(pairs), squeeze=False)
     for row, pair in zip(axes, pairs, strict=True):
-        points = {}
-        for (start, alignment), (name, color) in shown.items():
-            rows = logs[start][logs[start]["pair"] == pair]
-            rows = rows[(rows["alignment"] == alignment) & (rows["setting_1"] != rows["setting_2"])]
-            panels(row[:2], rows, "alpha", ["loss", "acc"], [color] * 2, marks=False, log=["loss"])
-            path = {"pair": pair, "initialisation": start, "alignment": alignment}
-            found = [r for r in table if path.items() <= r.items()]
-            found = [r for r in found if r["setting_1"] != r["setting_2"]]
-            for split in SPLITS:
-                b = [r[f"{split}_barrier"] for r in found]
-                points[split, name] = b, np.mean(b) if b else np.nan, split == "test"
-        dot_rows(row[2], names, marks, points)
-        row[2].axvline(0, color=GREY, lw=0.7, zorder=0.5)
-        row[2].set_xlabel("loss barrier (nats)")
-        ends = t[t["pair"] == pair][0]
+        found = [r for r in table if r["pair"] == pair]
+        ends = dict.fromkeys((r["setting_1"], r["setting_2"]) for r in found)
+        ends = sorted(ends, key=lambda both: both[0] == both[1])  # the controls come last
+        for (start, alignment), (name, color) in PATHS.items():
+            path = {"initialisation": start, "alignment": alignment}
+            if any(path.items() <= r.items() for r in found):
+                keys[name] = name, color, {}
+                if (start, alignment) != ("shared", "weight_matching"):
+                    rows = stats.along(logs[start], pair, ends[0], alignment)
+                    panels(row[:2], rows, "alpha", metrics, [color] * 2, marks=False, log=["loss"])
+        barrier_rows(row[2], found, ends)
         for ax, (alpha, side) in itertools.product(row[:2], enumerate(("right", "left"))):
-            setting = ends[f"setting_{alpha + 1}"]  # a number, or a word such as "adam"
-            words = setting if isinstance(setting, str) else f"{setting:g}"
             ax.axvline(alpha, color=GREY, lw=0.7, zorder=0.5)
-            words = f"{label(pair) * (alpha == 0)} {words} "
+            words = f"{label(pair) * (alpha == 0)} {ends[0][alpha]} "
             ax.text(alpha, 1.04, words, transform=ax.get_xaxis_transform(), ha=side, size=8)
-    keys = [(name, color, {}) for name, color in shown.values()]
-    return legend(fig, keys, [BLACK] * 2), {"barriers": table}
+    return legend(fig, keys.values(), [BLACK] * 2, dense=True), {"barriers": table}
 
 
 def sensitivity(logs, about):
     """Loss, accuracy and input norms by batch size, both stops (Novak et al. 2018; the course)."""
     t, metrics = logs["sensitivity"], ["loss", "acc", "input_gradient_norm", "jacobian_norm"]
-    fig, axes = subplots(2, 4, height=3.6, sharex=True, sharey="col")
-    sizes = np.unique(t["batch_size"])
-    for row, (stop, (title, *_)) in zip(axes, STOPS.items(), strict=True):
-        rows, log = t[t["stop"] == stop], [m for m in metrics if m != "acc"]
+    blocks = list(itertools.product(dict.fromkeys(t["model"]), STOPS.items()))
+    sizes, keys = np.unique(t["batch_size"]), []
+    fig, axes = subplots(len(blocks), 4, height=0.6 + 1.4 * len(blocks), sharex=True)
+    for i, (row, (model, (stop, (title, *_)))) in enumerate(zip(axes, blocks, strict=True)):
+        for j in range(4 * (i % len(STOPS) > 0)):  # both stops of a network share their axes
+            row[j].sharey(axes[i - 1, j])
+        rows = t[(t["model"] == model) & (t["stop"] == stop)]
+        log = [m for m in metrics if m != "acc"]
         panels(row, rows, "batch_size", metrics, (BLUE, ORANGE), log=log)
-        row[0].set_title(title)
-        row[0].set_xscale("log", base=2)
-        if len(sizes) > 1:  # two or three labelled ticks
-            row[0].set_xticks(sizes[:: -(-len(sizes) // 3)])
-        row[0].xaxis.set_major_formatter("{x:g}")
-    return legend(fig, [], (BLUE, ORANGE)), {}
+        if "test_confidence" in t.dtype.names:
+            style = {"ls": ":", "marker": "^"}
+            curve(row[1], rows["batch_size"], rows["test_confidence"], GREY, **style)
+            keys = [("confidence on test images", GREY, style)]
+        row[0].set_title(f"{model}, {title}" if len(blocks) > len(STOPS) else title)
+    for ax in axes[:-1].flat:
+        ax.set_xlabel("")
+    axes[0, 0].set_xscale("log", base=2)
+    if len(sizes) > 1:  # two or three labelled ticks
+        axes[0, 0].set_xticks(sizes[:: -(-len(sizes) // 3)])
+    axes[0, 0].xaxis.set_major_formatter("{x:g}")
+    return legend(fig, keys, (BLUE, ORANGE)), {}
 
 
 def sharpness(logs, about):
-    """Sharpness and test loss by approach, at both stops (Keskar et al. 2017; the course)."""
+    """Sharpness at each radius and test loss, by approach (Keskar et al. 2017; the course)."""
     t = logs["sharpness"]
-    names, loose = list(dict.fromkeys(t["approach"])), t["residual"] > 1e-3
-    fig, axes = subplots(1, 5, height=0.8 + 0.19 * len(names), sharey=True)
-    for ax, column in zip(axes, [*SHARPNESS, "test_loss"], strict=True):
-        points = {}
-        for stop, name in itertools.product(STOPS, names):
-            mine = (t["approach"] == name) & (t["stop"] == stop)
-            doubt = column in SHARPNESS[:2] and any(loose[mine])
-            values = t[column][mine]
-            points[stop, name] = values, values.mean() if any(mine) else np.nan, doubt
-        ax.set(xscale="log", title=label(column))
-        dot_rows(ax, names, STOPS, points)
-        if np.isfinite(ax.dataLim.minposx):  # whole decades: two labelled ticks at least
-            low, high = np.floor(np.log10(ax.dataLim.minposx)), np.ceil(np.log10(ax.dataLim.x1))
-            ax.set_xlim(10**low, 10 ** max(high, low + 1))
-        ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    names, radii = list(dict.fromkeys(t["approach"])), np.unique(t["epsilon"])
+    loose, units = (
+        t["residual"] > 1e-3,
+        {"hessian_norm": "nats", "test_loss": "nats\n(natural log)"},
+    )
+    columns = [c for c in (*stats.SHARPNESS, stats.ADAPTIVE, "test_loss") if c in t.dtype.names]
+    height = 0.9 + len(STOPS) * (0.2 + 0.155 * len(names))
+    fig, axes = subplots(len(STOPS), len(columns), height, sharex="col", sharey=True)
+    shades = itertools.cycle(RADII)
+    series = {e: (rf"$\epsilon$ = {e:g}", *next(shades)) for e in radii}
+    for row, (stop, (title, *_)) in zip(axes, STOPS.items(), strict=True):
+        for ax, column in zip(row, columns, strict=True):
+            each = column not in ("hessian_norm", "test_loss")
+            mine = series if each else {radii[0]: ("", BLACK, "o")}
+            points = {}
+            for radius, name in itertools.product(mine, names):
+                rows = (t["approach"] == name) & (t["stop"] == stop) & (t["epsilon"] == radius)
+                values, doubt = t[column][rows], column in stats.SHARPNESS[:2] and any(loose[rows])
+                points[radius, name] = values, values.mean() if any(rows) else np.nan, doubt
+            ax.set(xscale="log")
+            dot_rows(ax, names, mine, points)
+        row[0].set_ylabel(title)
+    for top, ax, column in zip(axes[0], axes[-1], columns, strict=True):
+        top.set_title(label(column).removeprefix("sharpness, "))
+        decades(ax)
+        ax.set_xlabel(units.get(column, "no unit"))
     key = ("eigenvalue not converged", BLACK, HOLLOW)
-    return legend(fig, [key] * any(loose), series=STOPS), {}
+    return legend(fig, [key] * any(loose), series=series), {}
 
 
 def reparametrization(logs, about):
     """One function, rescaled: what moves and what does not (Dinh et al. 2017)."""
     t, keys = logs["reparametrization"], []
-    fig, ax = subplots(1, 1, height=2.4)
-    shapes = {
-        "hessian_norm": (ORANGE, "o", 7),
-        "sharpness": (BLACK, ".", 4),
-        "train_loss": (BLUE, "s", 9),
-        "input_gradient_norm_test": (GREY, "D", 5.5),
-        "jacobian_norm_test": (BLACK, "+", 5),
+    fig, axes = subplots(1, 2, height=2.4, sharey=True)
+    axes[0].set(title="sharpness", yscale="log", ylabel="value relative to scale 1")
+    axes[1].set(title="loss and sensitivity to the input")
+    shapes = {  # the panel, colour, marker and its size
+        "hessian_norm": (0, ORANGE, "o", 5),
+        "train_loss": (1, BLUE, "s", 9),
+        "sharpness_box": (0, PURPLE, "s", 4),
+        "input_gradient_norm_test": (1, GREY, "D", 5.5),
+        "sharpness_adaptive": (0, GREEN, "^", 4.5),
+        "jacobian_norm_test": (1, BLACK, "+", 5),
     }
     if set(t["seed"]) > set(t["seed"][t["scale"] == 1]):
         raise ValueError("a seed lacks scale 1")
-    for column, (color, marker, size) in shapes.items():
+    for column in [c for c in shapes if c in t.dtype.names]:
+        place, color, marker, size = shapes[column]
         base = {r["seed"]: r[column] for r in t if r["scale"] == 1}
         style = {"marker": marker, "ms": size, "mfc": "none"}
-        curve(ax, t["scale"], [r[column] / base[r["seed"]] for r in t], color, **style)
+        curve(axes[place], t["scale"], [r[column] / base[r["seed"]] for r in t], color, **style)
         keys.append((label(column), color, style))
-    ax.set(xscale="log", yscale="log", ylabel="value relative to scale 1")
-    ax.set_xlabel(r"scale $\alpha$ of the first layer, $1/\alpha$ of the next")
-    return legend(fig, keys), {}
-
-
-def predictors(logs, about):
-    """Kendall's tau of each measure with the test loss and with the gap (Jiang et al. 2020)."""
-    table, sizes = correlations(logs), [len(MEASURES[log]) + 1 for log in logs]
-    grid = {"sharex": True, "sharey": "row", "squeeze": False, "height_ratios": sizes}
-    fig, axes = subplots(len(logs), 2, height=0.6 + 0.22 * sum(sizes), **grid)
-    for row, log in zip(axes, logs, strict=True):
-        models = {stop: sum(logs[log]["stop"] == stop) for stop in STOPS}
-        for ax, target in zip(row, ("test_loss", "gap"), strict=True):
-            points = {
-                (r["stop"], r["measure"]): (
-                    (r["low"], r["high"]),
-                    r["tau"],
-                    r["models"] < models[r["stop"]],
-                )
-                for r in table
-                if (r["log"], r["target"]) == (log, target)
-            }
-            dot_rows(ax, MEASURES[log], STOPS, points)
-            ax.axvline(0, color=GREY, lw=0.7, zorder=0.5)
-            ax.set(xlim=(-1.05, 1.05), title=f"{log}: {label(target)}")
-    interval = any(np.isfinite(row["low"]) for row in table)
-    for ax in axes[-1]:
-        ax.set_xlabel(
-            r"Kendall's $\tau$" + (" and 95% interval" if interval else " (few settings)")
-        )
-    lost = any(not np.isfinite(t["test_loss"]).all() for t in logs.values())
-    key = ("diverged models left out", BLACK, HOLLOW)
-    return legend(fig, [key] * lost, series=STOPS), {"predictors": table}
-
-
-def benchmark(logs, about):
-    """Speed beside other code, with the targets; seconds and memory of an epoch as it grows."""
-    t = logs["benchmark"]
-    rows = [row for row in about["benchmark"]["summary"] if "/" in row["kind"]]
-    fig = Figure(figsize=(WIDTH, 3.2))
-    grid = fig.add_gridspec(2, 4, width_ratios=(1.6, 1, 1, 1))
-    ax = fig.add_subplot(grid[:, 0], xscale="log", xlabel="speed, theirs = 1")
-    for y, row in enumerate(rows):
-        goal = row["target"] if row["sense"] == "at least" else 1 / row["target"]
-        ax.plot(row["theirs"] / row["ours"], y, "o", color=BLUE)
-        ax.plot(goal, y, "|", color=BLACK, ms=9)
-    ax.axvline(1, color=GREY, lw=0.7, zorder=0.5)
-    ax.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5))
-    ax.set_yticklabels([label(row["comparison"]) for row in rows])
-    for i, name in enumerate(("width", "examples", "jobs"), 1):
-        mine = t[t["comparison"] == f"scaling_{name}"]
-        x = mine["setting"].astype(float)
-        for row, (column, unit) in enumerate((("seconds", "s / epoch"), ("peak_mb", "peak, MB"))):
-            ax = fig.add_subplot(grid[row, i], xlabel=name if row else "", ylabel=unit)
-            y = mine[column].astype(float)
-            curve(ax, x, y, (BLUE, ORANGE)[row], marker="o")
-            ax.set_ylim(0, 1.1 * np.nanmax(y, initial=0) or 1)
-            ax.set_xticks([x.min(), x.max()])
-            ax.xaxis.set_major_formatter("{x:,.0f}")
-    keys = [
-        ("measured", BLUE, {"ls": "", "marker": "o"}),
-        ("target", BLACK, {"ls": "", "marker": "|"}),
-    ]
-    return legend(fig, keys), {}
+    for ax in axes:
+        ax.set(xscale="log", xlabel=r"scale $\alpha$ of the first layer, $1/\alpha$ of the next")
+    return legend(fig, keys, columns=3), {}
 
 
 FIGURES = {

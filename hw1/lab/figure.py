@@ -22,11 +22,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 BLUE, ORANGE, BLACK, GREY = "#0072B2", "#E69F00", "#000000", "#999999"  # Okabe and Ito
+SKY, PURPLE, GREEN = "#56B4E9", "#CC79A7", "#009E73"
 WIDTH = 6.5  # inches: the report's text width
-SPLITS = {"train": {"ls": "-", "marker": "o"}, "test": {"ls": "--", "marker": "s", "mfc": "white"}}
+SPLITS = {
+    "train": {"ls": "-", "marker": "o"},
+    "test": {"ls": "--", "marker": "s", "mfc": "white"},
+}
+DENSE = {  # without markers, train is wide and pale, so that test is seen on top of it
+    "train": {"ls": "-", "lw": 2.2, "alpha": 0.45},
+    "test": {"ls": (0, (4, 1.5)), "lw": 1.1},
+}
+RADII = ((SKY, "o"), (BLUE, "s"), (BLACK, "^"))  # of the ball or box, from small to large
 STOPS = {"epochs": ("equal epochs", BLUE, "o"), "train_loss": ("equal train loss", ORANGE, "s")}
 PATHS = {
-    ("shared", "weight_matching"): ("shared init, matched", GREY),
+    ("shared", "weight_matching"): ("shared init, matched", PURPLE),
     ("shared", "none"): ("shared init", BLACK),
     ("different", "weight_matching"): ("different init, matched", BLUE),
     ("different", "none"): ("different init", ORANGE),
@@ -38,13 +47,15 @@ LABELS = {
     "n_params": "parameters",
     "lr": "learning rate",
     "alpha": r"$\alpha$",
-    "gap": r"test loss $-$ train loss",
-    "input_gradient_norm": "input gradient (nats / sd)",
+    "loss_gap": r"test $-$ train loss",
+    "acc_gap": r"train $-$ test accuracy",
+    "input_gradient_norm": "input gradient\n(nats / sd)",
     "jacobian_norm": "Jacobian (1 / sd)",
     "jacobian_norm_test": "Jacobian norm",
     "sharpness": "sharpness, formula",
     "sharpness_ball": "sharpness, ball",
     "sharpness_box": "sharpness, box",
+    "sharpness_adaptive": "sharpness, adaptive",
     "hessian_norm": r"$\Vert H\,\Vert_2$",
 }
 
@@ -88,42 +99,36 @@ def panels(axes, t, x, metrics, colors, marks=True, log=()):
     for ax, metric in zip(axes, metrics, strict=True):
         for (split, style), color in zip(SPLITS.items(), colors, strict=True):
             y = t[f"{metric}_{split}" if metric.endswith("norm") else f"{split}_{metric}"]
-            curve(ax, t[x], y, color, **(style if marks else {"ls": style["ls"]}))
+            curve(ax, t[x], y, color, **(style if marks else DENSE[split]))
         ax.set(xlabel=label(x), ylabel=label(metric), yscale="log" if metric in log else "linear")
 
 
-def dot_rows(ax, names, series, points):
-    """Draw one row for each name, with a dot and a bar for each of two series.
-
-    series: {key: (label, colour, marker)}; points: {(key, name): (values that the bar spans, place
-    of the dot, whether the dot is hollow because its value is doubtful)}.
-    """
-    for shift, (key, (_, color, marker)) in zip((-0.17, 0.17), series.items(), strict=True):
-        for y, name in enumerate(names):
-            ends, mid, hollow = points[key, name]
-            if np.isfinite(mid) and (mid > 0 or ax.get_xscale() == "linear"):
-                ax.plot([min(ends), max(ends)], [y + shift] * 2, color=color)
-                ax.plot(mid, y + shift, marker, color=color, mfc="white" if hollow else color, ms=4)
-            else:
-                cross(ax, 1, y + shift, ax.get_yaxis_transform(), color)
-    ax.set(yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
-    words = [name.partition("=") for name in names]  # "lr=0.01" is "learning rate 0.01"
-    ax.set_yticklabels([f"{label(setting)} {value}".strip() for setting, _, value in words])
-
-
-def legend(fig, keys=(), splits=(), series=()):
+def legend(
+    fig, keys=(), splits=(), series=(), lost="diverged or undefined", columns=8, dense=False
+):
     """Put the legend above the panels, away from the data, and return the figure.
 
     keys: (name, colour, style) of each entry; splits: the colours of train and test, if they need
-    entries; series: as dot_rows has them.
+    entries; series: as dot_rows has them; lost: what crosses mean; columns: as many entries a line;
+    dense: whether curves are drawn without markers.
     """
     keys = [(name, color, {"marker": m}) for name, color, m in dict(series).values()] + [*keys]
-    keys += [(s, c, style) for (s, style), c in zip(SPLITS.items(), splits, strict=False)]
+    for (split, style), color in zip(SPLITS.items(), splits, strict=False):
+        keys.append((split, color, style | (DENSE[split] | {"alpha": 1} if dense else {})))
     if any(line.get_gid() == "lost" for ax in fig.axes for line in ax.lines):
-        keys.append(("diverged or undefined", BLACK, {"ls": "", "marker": "x"}))
+        keys.append((lost, BLACK, {"ls": "", "marker": "x"}))
     handles = [Line2D([], [], label=name, color=color, **style) for name, color, style in keys]
-    fig.legend(handles=handles, loc="outside upper center", ncols=8)
+    fig.legend(handles=handles, loc="outside upper center", ncols=columns)
     return fig
+
+
+class LogTicks(matplotlib.ticker.LogFormatterMathtext):
+    """Powers of ten; plain numbers on an axis that spans less than two decades."""
+
+    def __call__(self, x, pos=None):
+        words = super().__call__(x, pos)
+        low, high = sorted(self.axis.get_view_interval())
+        return f"{x:g}" if words and high < 100 * low else words
 
 
 def save(fig, path, note=""):
@@ -131,6 +136,11 @@ def save(fig, path, note=""):
 
     note: what a reader must know about the data, written at the lower right.
     """
+    for axis in [axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)]:
+        if isinstance(axis.get_major_formatter(), matplotlib.ticker.LogFormatter):
+            axis.set_major_formatter(LogTicks())
+        if isinstance(axis.get_minor_formatter(), matplotlib.ticker.LogFormatter):
+            axis.set_minor_formatter(LogTicks())
     if note:
         fig.set_figheight(fig.get_figheight() + 0.2)
         fig.supxlabel(note, x=0.995, ha="right", size=8.5, weight="bold")

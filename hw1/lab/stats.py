@@ -9,7 +9,13 @@ SHARPNESS = ["hessian_norm", "sharpness", "sharpness_ball", "sharpness_box"]
 MEASURES = {  # of each log, what might predict how well a model generalises
     "sensitivity": ["train_loss", "input_gradient_norm_test", "jacobian_norm_test"],
 }
-MEASURES["sharpness"] = [*MEASURES["sensitivity"], "parameter_gradient_norm", *SHARPNESS]
+ADAPTIVE = "sharpness_adaptive"  # not in every log
+MEASURES["sharpness"] = [*MEASURES["sensitivity"], "parameter_gradient_norm", *SHARPNESS, ADAPTIVE]
+TARGETS = {  # what a measure might predict: a column, less another one
+    "test_loss": ("test_loss",),
+    "loss_gap": ("test_loss", "train_loss"),
+    "acc_gap": ("train_acc", "test_acc"),
+}
 EPSILON = 5e-4  # the radius of the sharpness that is compared with other measures
 FEWEST = 5  # settings from which a bootstrap interval is drawn
 
@@ -19,6 +25,14 @@ def last_epoch(t):
     names = [c for c in ("train_size", "label_corruption", "width", "seed") if c in t.dtype.names]
     last = {tuple(map(str, t[names][i])): i for i in np.argsort(t["epoch"], kind="stable")}
     return t[sorted(last.values())]
+
+
+def epochs_to_fit(t, accuracy):
+    """Return the corruption of each run and its first epoch with this train accuracy, or nan."""
+    run_of = t[["label_corruption", "seed"]]
+    runs, fits = np.unique(run_of), t["train_acc"] >= accuracy
+    epochs = [min(t["epoch"][fits & (run_of == run)], default=np.nan) for run in runs]
+    return runs["label_corruption"], np.array(epochs)
 
 
 def barrier(alpha, loss):
@@ -63,9 +77,16 @@ def barriers(logs):
     return rows
 
 
+def along(t, pair, ends, alignment):
+    """Return the rows of a log on the lines between two settings, for one alignment."""
+    t = t[(t["pair"] == pair) & (t["alignment"] == alignment)]
+    both = t[["setting_1", "setting_2"]].tolist()
+    return t[[(plain(one), plain(two)) == ends for one, two in both]]
+
+
 def plain(setting):
     """Return a setting as it is written: a number without needless zeros, or a word."""
-    return setting if isinstance(setting, str) else f"{setting:g}"
+    return setting if isinstance(setting, str) else f"{setting:.12g}"
 
 
 def tau_interval(x, y, cluster, draws=2000):
@@ -105,19 +126,22 @@ def one_epsilon(t):
 
 
 def correlations(logs):
-    """Return a row for each log, target, stop and measure: tau of the measure with the target.
+    """Return a row for each log, network, target, stop and measure: tau of measure and target.
 
     logs: {"sensitivity": table, "sharpness": table}, or one of the two. Target: the test loss, or
-    the gap, test loss minus train loss (Jiang et al. 2020, arXiv 1912.02178). Models that diverged
-    are left out; the column models counts the others.
+    the gap between train and test in loss or in accuracy (Jiang et al. 2020, arXiv 1912.02178).
+    Models that diverged are left out; the column models counts the others.
     """
-    rows, logs = [], {log: one_epsilon(t) for log, t in logs.items()}
-    for (log, t), target in itertools.product(logs.items(), ("test_loss", "gap")):
-        goal = t["test_loss"] - (t["train_loss"] if target == "gap" else 0)
-        cluster = t["approach" if log == "sharpness" else "batch_size"]
-        for stop, measure in itertools.product(STOPS, MEASURES[log]):
-            ok = (t["stop"] == stop) & np.isfinite(t[measure] + goal)
-            tau, low, high = tau_interval(t[measure][ok], goal[ok], cluster[ok])
-            row = {"log": log, "stop": stop, "measure": measure, "target": target}
-            rows.append(row | {"tau": tau, "low": low, "high": high, "models": ok.sum()})
+    rows = []
+    for (log, t), target in itertools.product(logs.items(), TARGETS):
+        t, cluster = one_epsilon(t), "approach" if log == "sharpness" else "batch_size"
+        (whole, *less), names = TARGETS[target], [m for m in MEASURES[log] if m in t.dtype.names]
+        goal = t[whole] - sum(t[column] for column in less)
+        for model, stop, measure in itertools.product(dict.fromkeys(t["model"]), STOPS, names):
+            ok = (t["model"] == model) & (t["stop"] == stop) & np.isfinite(t[measure] + goal)
+            tau, low, high = tau_interval(t[measure][ok], goal[ok], t[cluster][ok])
+            row = {"log": log, "model": model, "stop": stop, "measure": measure}
+            row["epsilon"] = t["epsilon"][0] if measure.startswith("sharpness") else np.nan
+            row |= {"target": target, "tau": tau, "low": low, "high": high}
+            rows.append(row | {"models": ok.sum()})
     return rows

@@ -57,7 +57,11 @@ def param_sweep(dataset, rng):
         for width, epoch in itertools.product(widths, epochs):
             n, model, threshold = 795 * width + 10, f"mlp-784-{width}-10", 16000
             if dataset == "cifar10":
-                n, model, threshold = 90 * width**2 + 74 * width + 10, f"cnn-{width}", 25 * size
+                n, model, threshold = (
+                    90 * width**2 + 74 * width + 10,
+                    f"cnn-{width}",
+                    2 * size + 4e4,
+                )
             rise = 1 - math.exp(-6 * epoch / epochs[-1])
             free = 1 / (1 + (n / threshold) ** 3)
             train = 2.3 - rise * (2.29 - 1.2 * free * (0.3 + corruption)) + 0.02 * rng.uniform()
@@ -136,7 +140,8 @@ def sharpness(dataset, rng):
             "hessian_norm": h,
             "hessian_norm_block": 0.7 * h,
         }
-        loss = metrics(train, 0.99, 0.1 + 0.002 * h + 0.01 * rng.uniform(), 0.97)
+        test = 0.1 + 0.002 * h + 0.01 * rng.uniform()
+        loss = metrics(train, 1 - train / 4, test, 0.99 - test / 5)
         about = {"approach": approach, "stop": stop, "epoch": 20}
         size = int(approach.removeprefix("batch_size=")) if i < 8 else 256
         row = common(dataset, seed, batch_size=size) | about | loss | values | {"residual": loose}
@@ -177,7 +182,8 @@ def old(rows, maker):
     """Keep of a log what was in it before the new columns, epsilons, controls and networks."""
     new = (*NEW, *["sharpness_box"] * (maker is reparametrization))
     for row in rows:
-        later = row.get("epsilon", EPSILONS[0]) != EPSILONS[0] or row["model"] == "cnn-16"
+        later = maker is sensitivity and row["model"].startswith("cnn")
+        later |= row.get("epsilon", EPSILONS[0]) != EPSILONS[0]
         if not later and row.get("setting_1", 0) != row.get("setting_2", 1):
             yield {name: value for name, value in row.items() if name not in new}
 

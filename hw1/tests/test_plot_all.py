@@ -1,6 +1,7 @@
 """plot_all.py: made-up logs in, figures and tables out, whatever surrounds the program."""
 
 import csv
+import itertools
 import os
 import subprocess
 import sys
@@ -238,11 +239,37 @@ def test_barrier_table_of_controls(drawn):
 
 def test_predictors_table(drawn):
     rows = table(drawn[0] / "figures" / "predictors_mnist.csv")
-    assert len(rows) == 2 * 2 * (3 + 8)  # stops, targets, measures of the two logs
+    assert len(rows) == 2 * 3 * (3 + 9)  # stops, targets, measures of the two logs
     log = table(drawn[0] / "logs" / "sharpness_mnist.csv")
     log = [r for r in log if r["stop"] == "epochs" and r["epsilon"] == "0.0005"]
-    gap = [float(r["test_loss"]) - float(r["train_loss"]) for r in log]
-    expected = kendalltau([float(r["sharpness_box"]) for r in log], gap).statistic
-    about = {"log": "sharpness", "stop": "epochs", "measure": "sharpness_box", "target": "gap"}
-    (row,) = [r for r in rows if about.items() <= r.items()]
-    assert float(row["tau"]) == pytest.approx(expected) and int(row["models"]) == len(log)
+    goals = {
+        "test_loss": [float(r["test_loss"]) for r in log],
+        "loss_gap": [float(r["test_loss"]) - float(r["train_loss"]) for r in log],
+        "acc_gap": [float(r["train_acc"]) - float(r["test_acc"]) for r in log],
+    }
+    for measure, (target, goal) in itertools.product(
+        ("sharpness_box", "sharpness_adaptive"), goals.items()
+    ):
+        expected = kendalltau([float(r[measure]) for r in log], goal).statistic
+        about = {"log": "sharpness", "stop": "epochs", "measure": measure, "target": target}
+        (row,) = [r for r in rows if about.items() <= r.items()]
+        assert float(row["tau"]) == pytest.approx(expected)
+        assert (row["epsilon"], row["models"]) == ("0.0005", "36")
+
+
+def test_networks_are_never_pooled(tmp_path, monkeypatch):
+    """With the batch size the made-up MLP's norms grow and the CNN's fall."""
+    made_up.make(tmp_path, "cifar10", ["sensitivity"])
+    monkeypatch.setattr(figure, "write", lambda path, fill: None)
+    plot_all.draw(tmp_path, "cifar10")
+    rows = table(tmp_path / "figures" / "predictors_cifar10.csv")
+    log = table(tmp_path / "logs" / "sensitivity_cifar10.csv")
+    assert len(rows) == 2 * 2 * 3 * 3  # networks, stops, targets, measures
+    for model, sign in (("mlp-3072-128-128-10", 1), ("cnn-16", -1)):
+        mine = [r for r in log if r["model"] == model and r["stop"] == "epochs"]
+        x, y = ([float(r[c]) for r in mine] for c in ("jacobian_norm_test", "test_loss"))
+        about = {"model": model, "measure": "jacobian_norm_test", "target": "test_loss"}
+        (row,) = [r for r in rows if (about | {"stop": "epochs"}).items() <= r.items()]
+        tau = float(row["tau"])
+        assert tau == pytest.approx(kendalltau(x, y).statistic) and tau * sign > 0.5
+        assert (row["models"], row["epsilon"]) == ("24", "nan")

@@ -71,6 +71,31 @@ def test_holm_by_hand():
     assert list(stats.holm([])) == []
 
 
+def test_a_setting_is_written_without_needless_zeros():
+    settings = {64.0: "64", 16777216: "16777216", 0.001: "0.001", np.str_("adam"): "adam"}
+    assert [stats.plain(setting) for setting in settings] == list(settings.values())
+
+
+@pytest.mark.parametrize(
+    ("radii", "kept"), [((1e-4, 5e-4, 1e-3), 5e-4), ((1e-4, 1e-3), 1e-4), ((2e-3,), 2e-3)]
+)
+def test_a_model_counts_at_one_radius(radii, kept):
+    t = np.zeros(2 * len(radii), [("epsilon", float), ("seed", int)])
+    t["epsilon"], t["seed"] = np.tile(radii, 2), np.repeat([0, 1], len(radii))
+    one = stats.one_epsilon(t)
+    assert list(one["epsilon"]) == [kept, kept] and list(one["seed"]) == [0, 1]
+    assert len(stats.one_epsilon(t[["seed"]])) == len(t)
+
+
+def test_epochs_to_fit_by_hand():
+    kinds = [("label_corruption", float), ("seed", int), ("epoch", float), ("train_acc", float)]
+    rows = [(0.5, 0, 9, 0.99), (0.5, 0, 1.05, 0.98), (0.5, 0, 4.5, 0.995)]  # in no order
+    rows += [(0, 1, 2, 0.5), (0.5, 1, 9, 0.9)]
+    level, epochs = stats.epochs_to_fit(np.array(rows, kinds), 0.99)
+    np.testing.assert_array_equal(level, [0, 0.5, 0.5])
+    np.testing.assert_array_equal(epochs, [math.nan, 4.5, math.nan])
+
+
 def test_too_few_settings_have_no_interval():
     """From four settings the bootstrap's quantiles are the ends -1 and 1: they say nothing."""
     rng = np.random.default_rng(3)
