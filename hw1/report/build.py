@@ -2,11 +2,12 @@
 
     python hw1/report/build.py [--out DIR] [--logs DIR] [--readme FILE]
 
-reads hw1/logs and hw1/figures, writes Report.pdf and hw1/Report.pdf, and rewrites the two tables in
-README.md. With --out DIR it reads DIR/logs and DIR/figures, writes DIR/Report.pdf and
-DIR/Report-zh.pdf, and rewrites a README only if --readme names it. The text (en.typ, zh.typ) holds
-no number: facts.py derives all of them, and stops the build with one sentence where the logs
-contradict what the text claims. The same logs give the same bytes. Two seconds.
+reads hw1/logs and hw1/figures, decides every hypothesis, and writes hw1/figures/verdicts.csv,
+Report.pdf, hw1/Report.pdf and the tables in README.md. With --out DIR it reads DIR/logs and
+DIR/figures, writes DIR/figures/verdicts.csv, DIR/Report.pdf and DIR/Report-zh.pdf, and rewrites a
+README only if --readme names it. The text (en.typ, zh.typ) holds no number and no finding: facts.py
+derives them from the logs, and the words follow the verdicts. Only a log that is missing or broken
+stops the build, with one sentence. The same logs give the same bytes. Fifteen seconds.
 """
 
 import argparse
@@ -28,9 +29,11 @@ import typst
 
 import facts
 import readme
+import verdicts
 
 FONTS = "pylopdf_fonts_zh_tw"  # Noto Serif TC and Noto Sans TC, SIL Open Font License
 LANGUAGES = ("en", "zh")
+KINDS = {"n": "numbers", "w": "words", "pick": "states"}  # what a function of lib.typ looks up
 
 
 def fonts():
@@ -43,8 +46,9 @@ def fonts():
 
 
 def prepare(place, logs, figures):
-    """Put the sources, the figures and the numbers into one folder, and return the numbers."""
-    numbers, tables = facts.collect(logs, figures)
+    """Put the sources, the figures and the facts into one folder; return facts and verdicts."""
+    found, rows = facts.collect(logs)
+    (place / "facts.json").write_text(json.dumps(found), encoding="utf-8")
     for source in HERE.glob("*.typ"):
         shutil.copy(source, place)
     for language in LANGUAGES:
@@ -55,37 +59,37 @@ def prepare(place, logs, figures):
                     f"{figures / name}.pdf is missing: `python hw1/plot_all.py` makes it."
                 )
             shutil.copy(figures / f"{name}.pdf", place)
-        for name in re.findall(r'#n\("([^"]+)"\)', words):
-            if name not in numbers:
+        for kind, name in re.findall(r'#(n|w|pick)\("([^"]+)"', words):
+            known = found[KINDS[kind]]
+            if name not in (known[language] if kind == "w" else known):
                 raise facts.MissingLogError(
                     f"The report speaks of {name}, of which {logs} says nothing:"
                     " run that experiment with its default settings."
                 )
-    text = json.dumps({"numbers": numbers, "tables": tables})
-    (place / "facts.json").write_text(text, encoding="utf-8")
-    return numbers
+    return found, rows
 
 
 def build(logs, figures, pdfs, page):
-    """Write the documents, {language: path}, and the tables of `page`, a README or None."""
+    """Write the documents, {language: path}, the verdicts, and the tables of `page`, if any."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        numbers = prepare(place, logs, figures)
+        found, rows = prepare(place, logs, figures)
         compiler = typst.Compiler(root=name, font_paths=fonts(), ignore_system_fonts=True)
         made = {
             path: compiler.compile(place / f"{language}.typ", format="pdf")
             for language, path in pdfs.items()
         }
     if page:
-        text = readme.rewrite(page.read_text(encoding="utf-8"), numbers, logs)
+        text = readme.rewrite(page.read_text(encoding="utf-8"), found, logs)
         made[page] = text.encode("utf-8")
     for path, content in made.items():
         write(path, lambda part, content=content: part.write_bytes(content))
         say(f"report: wrote {path}")
+    say(f"report: wrote {verdicts.write_csv(figures / 'verdicts.csv', rows)}")
 
 
 def main(argv=None):
-    """Read the logs, check the claims, write; exit code 2 and one sentence say what is wrong."""
+    """Read the logs, decide, write; exit code 2 and one sentence say what is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--out", type=folder, metavar="DIR", help="(default: hw1 and the folder above it)")

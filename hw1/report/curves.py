@@ -11,6 +11,7 @@ from evidence import NotRun, rows, some
 
 SWEEP = ("n_params", "width", "seed", "epoch", "train_acc", "test_loss", "test_acc")
 PATH = ("seed", "setting_1", "setting_2", "alpha", "test_loss", "test_acc")
+LEARNT = 0.99  # train accuracy of a network that has learnt its labels
 FITTED = 0.999  # train accuracy of a network that counts as fitting its training set
 
 
@@ -61,7 +62,7 @@ def fell_by(run):
 
 def epochs_to_fit(run):
     """Return the first epoch with 99% train accuracy; a run that never has it comes last."""
-    fitted = run["epoch"][run["train_acc"] >= 0.99]
+    fitted = run["epoch"][run["train_acc"] >= LEARNT]
     return fitted[0] if len(fitted) else run["epoch"][-1] + 1
 
 

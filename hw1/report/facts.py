@@ -1,19 +1,26 @@
-"""Every number of the report in one flat dict, {name: text}, which both languages share.
+"""Everything that the text of the report takes from the logs, in one dict that becomes facts.json.
 
-All of them are derived from the logs, their .json files and two tables of plot_all.py. Settings
-that no log holds are read from the constants of the script that used them.
+- `numbers`, {name: text}, and `tables`, {name: rows}, which both languages share;
+- `states`, {name: state}: the verdict on each hypothesis, and other choices between wordings;
+- `words`, {language: {name: words}}: of each hypothesis its verb, and the names of the approaches;
+- `found` and `counts`, {language: rows}: the tables of "What we found".
+
+Settings that no log holds are read from the constants of the script that used them.
 """
 
 import re
-import subprocess
 import warnings
 
 from lab.tables import LOGS, described, read
 
 import bonus
+import costs
 import fitting
 import flatness
-from words import HW1, Contradiction, flag, text
+import found
+import verdicts
+from hypotheses import HYPOTHESES, SIZES
+from words import constants, flag
 
 WANTED = [
     ("random_labels", "mnist"),
@@ -21,16 +28,45 @@ WANTED = [
     ("param_sweep", "mnist"),
     ("interpolation", "mnist"),
     ("interpolation_shared", "mnist"),
+    ("interpolation", "cifar10"),
+    ("interpolation_shared", "cifar10"),
     ("sensitivity", "mnist"),
     ("sensitivity", "cifar10"),
     ("sharpness", "mnist"),
     ("reparametrization", "mnist"),
 ]
-TABLES = ("barriers_mnist", "predictors_mnist", "predictors_cifar10")
+SECTIONS = [  # name, function, the main log, and what else the function takes; a log is its table
+    ("rl", fitting.random_labels, ("random_labels", "mnist")),
+    ("small", fitting.param_sweep, ("param_sweep", "cifar10"), SIZES[0]),
+    ("whole", fitting.param_sweep, ("param_sweep", "cifar10"), SIZES[1]),
+    ("noise", fitting.param_sweep, ("param_sweep", "mnist"), SIZES[0]),
+    ("path", flatness.interpolation, ("interpolation", "mnist"), ("interpolation_shared", "mnist")),
+    (
+        "cpath",
+        flatness.interpolation,
+        ("interpolation", "cifar10"),
+        ("interpolation_shared", "cifar10"),
+    ),
+    ("sens", flatness.sensitivity, ("sensitivity", "mnist"), "mnist", "mlp"),
+    ("conv.mlp", flatness.sensitivity, ("sensitivity", "cifar10"), "cifar10", "mlp"),
+    ("conv.cnn", flatness.sensitivity, ("sensitivity", "cifar10"), "cifar10", "cnn"),
+    ("sharp", bonus.sharpness, ("sharpness", "mnist")),
+    ("scale", bonus.reparametrization, ("reparametrization", "mnist")),
+]
+LANGUAGES = ("en", "zh")
+NUMBER = (int, float)
+ABOUT = {  # what the report takes from the .json of a log
+    **dict.fromkeys(("command", "device", "git_commit", "data_note"), str),
+    **dict.fromkeys(("core_seconds", "seconds", "core_gflops", "jobs"), NUMBER),
+    "versions": dict,
+}
+WORDS = {"dataset", "model", "optimizer", "pair", "setting_1", "setting_2", "alignment", "stop"}
+WORDS |= {"approach"}  # the columns that need not hold numbers
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, Warning)
 
 
 class MissingLogError(ValueError):
-    """A log or a table is missing or incomplete; the message names it and what makes it."""
+    """A log is missing, incomplete or damaged; the message names it and what makes it."""
 
 
 def command(log, dataset):
@@ -39,93 +75,86 @@ def command(log, dataset):
     return f"python hw1/{LOGS[log]}.py" + f" --dataset {dataset}" * (dataset != default)
 
 
-def run_details(about):
-    """Hardware, versions, dates and core time; a table row for each command."""
-    rows, minutes, first = [], 0, next(iter(about.values()))
-    for (log, dataset), a in about.items():
-        if log != LOGS[log]:
-            continue  # written by the same command as another log
-        minutes += a["core_seconds"] / 60
-        seconds = [text(a[name], ",.0f") for name in ("core_seconds", "seconds")]
-        rows.append([log, dataset, *seconds, str(a["jobs"]), str(a["core_gflops"])])
-    commits = {a["git_commit"].split(" ")[0] for a in about.values()} - {""}
-    d = {"core_minutes": text(minutes, ".0f"), "device": first["device"]}
-    d["commit"] = ", ".join(sorted(c[:7] for c in commits)) or "unknown"
-    d["date"] = max(_day(a) for a in about.values())
-    d |= first["versions"]
-    note = about["param_sweep", "cifar10"]["data_note"]
-    note = re.match(r"([\d,]+) of the ([\d,]+) images", note)
-    return d | {"jpeg": note[1] if note else "", "images": note[2] if note else ""}, {"cost": rows}
-
-
-def _day(a):
-    """Return YYYY-MM-DD of a run: its own date, otherwise that of its commit."""
-    commit = a["git_commit"].partition(" ")[0] or "HEAD"
-    show = ["git", "-C", str(HW1), "show", "-s", "--format=%cs", commit]
-    try:
-        shown = subprocess.run(show, capture_output=True, text=True, check=False).stdout
-    except OSError:  # there is no git on this machine
-        shown = ""
-    return a.get("date") or shown.strip() or "unknown"
-
-
-def load(logs, figures):
-    """Return ({name: table}, {log: its .json}); raise MissingLogError if something is missing."""
-    t, about = {}, {}
+def load(logs):
+    """Return ({log: table}, {log: its .json}), where a log is (name, data set)."""
+    tables, about = {}, {}
     for log, dataset in WANTED:
         path, makes = logs / f"{log}_{dataset}.csv", f"`{command(log, dataset)}`"
         if not (path.exists() and path.with_suffix(".json").exists()):
             raise MissingLogError(f"{path} or its .json is missing: {makes} makes both.")
-        a = about[log, dataset] = described(path)
-        if a.get("quick", False):
-            raise MissingLogError(f"{path} is of a quick run: {makes} makes a full one.")
-        t[log, dataset] = read(path)
-    for name in TABLES:
-        path = figures / f"{name}.csv"
-        if not path.exists():
-            raise MissingLogError(f"{path} is missing: `python hw1/plot_all.py` makes it.")
-        t[name] = read(path)
-    return t, about
-
-
-def sections(t):
-    """Yield for each section: its name, its function, the function's arguments, the main log."""
-    lines = [t["interpolation_shared", "mnist"], t["barriers_mnist"]]
-    parts = {
-        "rl": (fitting.random_labels, [], ("random_labels", "mnist")),
-        "cnn": (fitting.param_sweep, ["cifar10"], ("param_sweep", "cifar10")),
-        "mlp": (fitting.param_sweep, ["mnist"], ("param_sweep", "mnist")),
-        "path": (flatness.interpolation, lines, ("interpolation", "mnist")),
-        "sens": (flatness.sensitivity, ["mnist"], ("sensitivity", "mnist")),
-        "conv": (flatness.sensitivity, ["cifar10"], ("sensitivity", "cifar10")),
-        "sharp": (bonus.sharpness, [], ("sharpness", "mnist")),
-        "scale": (bonus.reparametrization, [], ("reparametrization", "mnist")),
-    }
-    for part, (function, further, log) in parts.items():
-        yield part, function, [t[log], *further], log
-    for part, dataset in (("pred", "mnist"), ("predc", "cifar10")):
-        table = t[f"predictors_{dataset}"]
-        yield part, bonus.predictors, [table, dataset], ("sensitivity", dataset)
-
-
-def collect(logs, figures):
-    """Return ({name: text}, {name: rows}) of everything in the folders `logs` and `figures`."""
-    t, about = load(logs, figures)
-    found = {"run": run_details(about)}
-    for part, function, arguments, log in sections(t):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # such as the mean of no rows
-                found[part] = function(*arguments)
-        except Contradiction:
-            raise
-        except (LookupError, TypeError, ValueError, ArithmeticError, Warning) as error:
-            raise MissingLogError(
-                f"{logs / '_'.join(log)}.csv lacks settings that the report speaks of"
-                f" ({' '.join(str(error).split())}): `{command(*log)}` makes a full one."
-            ) from error
-    path = found["path"][0]
-    path["epochs"] = flag(about["interpolation", "mnist"], "--epochs", path["epochs"])
-    numbers = {f"{part}.{k}": str(v) for part, (d, _) in found.items() for k, v in d.items()}
-    tables = {f"{part}.{k}": rows for part, (_, more) in found.items() for k, rows in more.items()}
-    return numbers, tables
+            about[log, dataset] = described(path)
+            tables[log, dataset] = read(path)
+        except ValueError as error:
+            raise MissingLogError(f"{path} is damaged ({error}): {makes} makes it anew.") from error
+        if about[log, dataset].get("quick", False):
+            raise MissingLogError(f"{path} is of a quick run: {makes} makes a full one.")
+        for name, kind in ABOUT.items():
+            value = about[log, dataset].get(name)
+            if not isinstance(value, kind) or (kind is NUMBER and not abs(value) < 1e15):
+                file = path.with_suffix(".json")
+                raise MissingLogError(f"{file} is damaged: {makes} makes one with {name} in it.")
+        for name in set(tables[log, dataset].dtype.names) - WORDS:
+            if tables[log, dataset][name].dtype.kind not in "if":
+                raise MissingLogError(f"{path} is damaged: its {name} is no number in every row.")
+    return tables, about
+
+
+def guarded(path, makes, function, *arguments):
+    """Return function(*arguments); raise MissingLogError, which names the log, if that fails."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # such as the mean of no rows
+            return function(*arguments)
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
+        column = re.fullmatch(r"no field of name (\w+)", reason)
+        lacks = (
+            f"has no column {column[1]}" if column else f"lacks what the report needs ({reason})"
+        )
+        raise MissingLogError(f"{path} {lacks}: `{makes}` makes a full one.") from error
+
+
+def collect(logs):
+    """Return all facts of the logs in a folder, and a row for each hypothesis (see verdicts.py)."""
+    t, about = load(logs)
+    rows = guarded(logs, "bash hw1/run_all.sh", verdicts.decide, t)
+    parts = {"run": guarded(logs, "bash hw1/run_all.sh", costs.run_details, about)}
+    for part, function, log, *more in SECTIONS:
+        arguments = [t[log], *(t.get(m, m) for m in more)]
+        path = logs / f"{'_'.join(log)}.csv"
+        parts[part] = guarded(path, command(*log), function, *arguments)
+    for part, log in (
+        ("path", ("interpolation", "mnist")),
+        ("cpath", ("interpolation", "cifar10")),
+    ):
+        default = constants("interpolation")["EPOCHS"][log[1]]
+        parts[part][0]["epochs"] = flag(about[log], "--epochs", default)
+    parts["pred"] = bonus.predictors(rows), {}, {}
+    numbers, tables, states = (
+        {
+            f"{part}.{name}": value
+            for part, dicts in parts.items()
+            for name, value in dicts[k].items()
+        }
+        for k in range(3)
+    )
+    numbers |= {row["name"]: found.effect(row) for row in rows}
+    numbers |= {f"earlier.{name}": found.effect(row) for name, row in found.earlier().items()}
+    numbers |= {f"count.{name}": value for name, value in found.summary(rows).items()}
+    states |= {row["name"]: row["verdict"] for row in rows} | found.agreement(rows)
+    words = {
+        language: bonus.approaches(t["sharpness", "mnist"], language) for language in LANGUAGES
+    }
+    for language in LANGUAGES:
+        for h, row in zip(HYPOTHESES, rows, strict=True):
+            words[language][h.name] = verdicts.verb(h, row["verdict"], language)
+    return {
+        "numbers": {name: str(value) for name, value in numbers.items()},
+        "tables": tables | {"sens.taus": found.taus(rows)},
+        "states": states,
+        "words": words,
+        "found": {language: found.table(rows, language) for language in LANGUAGES},
+        "differs": {language: found.differs(rows, language) for language in LANGUAGES},
+        "counts": {language: found.counts(rows, language) for language in LANGUAGES},
+    }, rows

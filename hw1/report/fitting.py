@@ -1,7 +1,7 @@
-"""The numbers of sections 1 and 2 of the report, and the claims that depend on them.
+"""The numbers of sections 1 and 2 of the report: random labels, and the number of parameters.
 
-A function for each section: the table of a log in, ({name: text}, {name: rows of a table}) out. A
-claim stands beside the numbers that it is made of, and is checked on every seed where it says so.
+A function for each section: the table of a log in, ({name: text}, {name: rows of a table}, {name:
+state}) out. A state says which of several wordings the text uses.
 """
 
 import math
@@ -10,118 +10,76 @@ from lab.stats import last_epoch
 
 import numpy as np
 
-from words import claim, settings, spread, text
+import curves
+from words import compared, interval, schedule, settings, spread, text
 
-FITTED = 0.99, 0.999  # train accuracy that counts as fitted: random labels, parameters (plot_all)
 METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
+SPECS = {"train_loss": ".1e", "train_acc": ".2%", "test_loss": ".2f", "test_acc": ".1%"}
 
 
 def random_labels(t):
     """Numbers of section 1: five degrees of label corruption."""
-    end, corrupted = last_epoch(t), t["label_corruption"]
-    levels = np.unique(corrupted)
+    end, runs = last_epoch(t), curves.runs_with_labels({("random_labels", "mnist"): t})
+    levels = np.unique(end["label_corruption"])
     d = settings(end) | {"levels": len(levels), "ln10": text(math.log(10))}
-    d["fitted"] = text(FITTED[0], ".0%")
-    between = t[(corrupted > 0) & (corrupted < 1)]
-    d["between"] = len(np.unique(between["seed"]))
+    d["fitted"] = text(curves.LEARNT, ".0%")
     for level in levels:
         rows = end[end["label_corruption"] == level]
-        specs = {"train_loss": ".1e", "train_acc": ".2%", "test_loss": ".2f", "test_acc": ".1%"}
-        d |= {f"{level:g}.{m}": spread(rows[m], spec) for m, spec in specs.items()}
-        d |= {f"{level:g}.{k}": v for k, v in course(t[corrupted == level]).items()}
-    then = (t["epoch"] == d["0.fit_epoch"]) & (corrupted == 1)
-    d["early_acc"] = spread(t["train_acc"][then], ".1%") if any(then) else ""
-    claims_on_labels(t, end, d)
-    return d, {}
+        mine = [run for (own, _), run in runs.items() if own == level]
+        d |= {f"{level:g}.{m}": spread(rows[m], spec) for m, spec in SPECS.items()}
+        d |= {f"{level:g}.{name}": value for name, value in course(mine).items()}
+    for level in (0, 1):
+        d[f"{level}.test_acc.t"] = interval(
+            end["test_acc"][end["label_corruption"] == level], ".1%"
+        )
+    fitted = np.mean([curves.epochs_to_fit(run) for key, run in runs.items() if key[0] == 0])
+    then = [run[run["epoch"] <= fitted][-1] for key, run in runs.items() if key[0] == 1]
+    d["early_acc"] = spread([row["train_acc"] for row in then], ".1%")
+    wrong = end["test_loss"][end["label_corruption"] == 1] - math.log(10)
+    states = {"schedule": schedule("random_labels"), "confident": compared(wrong, 0)}
+    return d, {}, states
 
 
-def course(t):
-    """Return the first test loss of one level, its best test accuracy, and when it has fitted."""
-    epochs = np.unique(t["epoch"])
-    mean = {m: np.array([t[m][t["epoch"] == e].mean() for e in epochs]) for m in METRICS}
-    fitted = epochs[mean["train_acc"] >= FITTED[0]]
+def course(runs):
+    """Return how the runs of one level begin, when they fit, and when they test best."""
+    last = max(run["epoch"][-1] for run in runs)
+    epochs = [curves.epochs_to_fit(run) for run in runs]
+    best = [np.argmax(run["test_acc"]) for run in runs]
     return {
-        "start_test_loss": text(mean["test_loss"][0]),
-        "best_test_acc": text(max(mean["test_acc"]), ".1%"),
-        "best_epoch": epochs[np.argmax(mean["test_acc"])],
-        "fit_epoch": fitted[0] if len(fitted) else "never",
+        "start_test_loss": text(np.mean([run["test_loss"][0] for run in runs])),
+        "fit_epoch": f"> {last:g}" if max(epochs) > last else spread(epochs, ".1f"),
+        "best_test_acc": spread([max(run["test_acc"]) for run in runs], ".1%"),
+        "best_epoch": spread([run["epoch"][i] for run, i in zip(runs, best, strict=True)], ".1f"),
     }
 
 
-def claims_on_labels(t, end, d):
-    """Check what section 1 says."""
-    level = {v: end[end["label_corruption"] == v] for v in np.unique(end["label_corruption"])}
-    claim(min(level[1]["train_acc"]) >= 0.999, "every seed fits shuffled labels to 99.9%")
-    off_chance = max(abs(level[1]["test_acc"] - 0.1))
-    claim(off_chance < 0.02, "shuffled labels leave test accuracy at chance")
-    far = min(level[1]["test_loss"]) > 2 * math.log(10)
-    claim(far, "shuffled labels raise the test loss far above that of guessing")
-    claim(min(level[0]["test_acc"]) > 0.97, "true labels generalise with the same recipe")
-    slow = d["1.fit_epoch"] > 5 * d["0.fit_epoch"]
-    claim(slow, "shuffled labels take over five times as long")
-    falls = np.diff([np.mean(rows["test_acc"]) for rows in level.values()])
-    claim(np.all(falls < 0), "test accuracy falls with every further share of labels")
-    best = max(t["test_acc"][t["label_corruption"] == 0.5])
-    turns = best > np.mean(level[0.5]["test_acc"]) + 0.1
-    claim(turns, "with half of the labels shuffled test accuracy first rises and then falls")
-
-
-def param_sweep(t, dataset):
-    """Numbers of section 2: one structure at a dozen widths."""
-    end = last_epoch(t)
+def param_sweep(t, train_size):
+    """Numbers of section 2: one structure at a dozen widths, trained on so many images."""
+    end = last_epoch(t[t["train_size"] == train_size])
     sizes = np.unique(end["n_params"])
     of = [end[end["n_params"] == n] for n in sizes]
     mean = {m: np.array([rows[m].mean() for rows in of]) for m in METRICS}
-    low, high = int(np.argmin(mean["test_loss"])), len(sizes) - 1
-    points = {"first": 0, "last": high, "lowest": low, "best_acc": int(np.argmax(mean["test_acc"]))}
+    points = {"first": 0, "last": len(sizes) - 1}
+    points |= {"lowest": np.argmin(mean["test_loss"]), "best": np.argmax(mean["test_acc"])}
+    for name, curve in {"loss": mean["test_loss"], "error": 1 - mean["test_acc"]}.items():
+        points |= dict(zip((f"{name}.valley", f"{name}.peak"), descent(curve), strict=True))
+    fits = np.flatnonzero(mean["train_acc"] >= curves.FITTED)
+    points["fits"] = fits[0] if len(fits) else len(sizes) - 1
     d = settings(end) | {"structures": len(sizes), "ratio": text(sizes[-1] / sizes[0], ",.0f")}
-    d["fitted"] = text(FITTED[1], ".1%")
-    if dataset == "mnist":
-        fits = np.flatnonzero(mean["train_acc"] >= FITTED[1])
-        claim(len(fits) > 0 and fits[0] > 0, "some width fits every noisy training label")
-        valley = int(np.argmin(mean["test_loss"][: fits[0]]))
-        peak = valley + int(np.argmax(mean["test_loss"][valley:]))
-        points |= {"fits": fits[0], "peak": peak, "valley": valley}
+    d["fitted"] = text(curves.FITTED, ".1%")
+    d["outputs"] = text(10 * train_size, ",")  # examples times outputs: Belkin et al. 2019
     for name, i in points.items():
-        d |= {f"{name}.params": text(sizes[i], ","), f"{name}.width": of[i]["width"][0]}
+        d |= {f"{name}.params": text(sizes[i], ","), f"{name}.width": f"{of[i]['width'][0]:g}"}
         for m in ("train_loss", "test_loss"):
             d[f"{name}.{m}"] = spread(of[i][m], ".1e" if min(of[i][m]) < 0.01 else ".2f")
         d |= {f"{name}.{m}": spread(of[i][m], ".1%") for m in ("train_acc", "test_acc")}
-    at = {name: of[i] for name, i in points.items()}
-    if dataset == "cifar10":
-        claims_on_size(at, mean, 0 < low < high)
-    else:
-        threshold = 10 * int(t["train_size"][0])  # examples times outputs: Belkin et al. 2019
-        d["outputs"] = text(threshold, ",")
-        claims_on_descent(at, sizes[peak], sizes[fits[0]], threshold)
-    rows = [[f"{n['width'][0]:.0f}", text(n["n_params"][0], ","), *line(n)] for n in of]
-    return d, {"table": rows}
+    lost = of[points["best"]]["test_acc"] - of[-1]["test_acc"]
+    d["lost"] = interval(100 * lost, ".1f")
+    return d, {}, {"fits": "yes" if len(fits) else "no", "schedule": schedule("param_sweep")}
 
 
-def line(rows):
-    """Return the cells of one width: train and test loss, train and test accuracy."""
-    loss = [rows[m].mean() for m in ("train_loss", "test_loss")]
-    accuracy = [rows[m].mean() for m in ("train_acc", "test_acc")]
-    shown = [text(v, ".1e" if v < 0.01 else ".3f") for v in loss]
-    return shown + [text(v, ".1%") for v in accuracy]
-
-
-def claims_on_size(at, mean, inside):
-    """Check what section 2 says of the CNNs on CIFAR-10."""
-    rises = min(at["last"]["test_loss"]) > max(at["lowest"]["test_loss"])
-    between = "the CNNs' test loss is lowest in between and higher at the largest, for all seeds"
-    claim(inside and rises, between)
-    claim(mean["train_loss"][-1] == min(mean["train_loss"]), "the largest CNN fits best")
-    gains = min(at["last"]["test_acc"]) > max(at["lowest"]["test_acc"])
-    claim(gains, "the largest CNN's test accuracy is above that of the lowest loss, for all seeds")
-    claim(mean["train_acc"][-1] > 0.95, "the largest CNN nearly fits its training images")
-
-
-def claims_on_descent(at, peak, fits, threshold):
-    """Check what section 2 says of double descent on MNIST."""
-    valley, last = at["valley"]["test_loss"], at["last"]["test_loss"]
-    peaks = min(at["peak"]["test_loss"]) > 1.3 * max(*valley, *last)
-    claim(peaks, "the test loss peaks between two valleys, for all seeds")
-    claim(max(last) < min(valley), "the second valley is the lower one")
-    claim(peak < threshold, "the peak is below examples x outputs")
-    claim(0.5 < peak / fits < 2, "the peak is where train error reaches zero")
+def descent(curve):
+    """Return the places of the valley and of the peak after it that curves.descent looks for."""
+    inner = range(1, len(curve) - 1)
+    peak = max(inner, key=lambda k: curve[k] / max(min(curve[:k]), curve[-1]))
+    return np.argmin(curve[:peak]), peak

@@ -17,11 +17,10 @@ import numpy as np
 from evidence import NotRun
 from hypotheses import HYPOTHESES
 from permutation import permutation_p
-from words import bracketed, text
 
 LEVEL = 0.05  # a corrected p-value below it decides
 VERDICTS = ("supported", "contradicted", "undecided", "not run")
-LABELS = {"en": VERDICTS, "zh": ("支持", "結果相反", "無法判定", "尚未執行")}
+LABELS = {"en": VERDICTS, "zh": ("支持", "結果相反", "無法判定", "未檢驗")}
 EVERY = "every seed"
 WORDS = {  # of an effect: grows, falls, neither, no log; of every seed: a word for each verdict
     ("trend", "en"): ("grows", "falls", "shows no clear trend", "has not been measured"),
@@ -33,8 +32,8 @@ WORDS = {  # of an effect: grows, falls, neither, no log; of every seed: a word 
         "was not compared to",
     ),
     ("correlation", "zh"): ("呈正相關", "呈負相關", "沒有明顯的相關", "的相關尚未測量"),
-    (EVERY, "en"): ("on every seed", "on no seed", "on some seeds only", "(not yet run)"),
-    (EVERY, "zh"): ("每個種子皆然", "沒有一個種子如此", "只有部分種子如此", "尚未執行"),
+    (EVERY, "en"): ("on every seed", "on no seed", "on some seeds only", "(not tested)"),
+    (EVERY, "zh"): ("每個種子皆然", "沒有一個種子如此", "只有部分種子如此", "未檢驗"),
 }
 COLUMNS = [
     "name",
@@ -100,24 +99,18 @@ def decide(logs, hypotheses=HYPOTHESES):
     return rows
 
 
-def sentence(h, found, language):
-    """Return the hypothesis as a sentence whose words follow the verdict that was found."""
+def verb(h, found, language):
+    """Return the words for a hypothesis that follow the verdict that was found: "grows"."""
     place = VERDICTS.index(found)
     if h.kind != EVERY and h.sign < 0 and place < 2:
         place = 1 - place  # a prediction of the sign - that is supported: it falls
+    return WORDS[h.kind, language][place]
+
+
+def sentence(h, found, language):
+    """Return the hypothesis as a sentence whose words follow the verdict that was found."""
     words = h.english if language == "en" else h.chinese
-    return words.format(verb=WORDS[h.kind, language][place])
-
-
-def table(rows, language, hypotheses=HYPOTHESES):
-    """Return the cells of "What we found": what was found, source, effect [interval], verdict."""
-    cells = []
-    for h, row in zip(hypotheses, rows, strict=True):
-        numbers = [row[name] for name in ("effect", "low", "high")]
-        effect = "" if "" in numbers else bracketed([text(x, ".3g") for x in numbers])
-        label = LABELS[language][VERDICTS.index(row["verdict"])]
-        cells.append([sentence(h, row["verdict"], language), h.source, effect, label])
-    return cells
+    return words.format(verb=verb(h, found, language))
 
 
 def write_csv(path, rows):

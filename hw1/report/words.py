@@ -1,30 +1,21 @@
-"""How the report writes a number, and what happens when the logs contradict one of its claims."""
+"""How the report writes a number and the settings of an experiment."""
 
 import ast
 import re
 from pathlib import Path
 
-from lab.stats import tau_interval
-
 import numpy as np
+from scipy.stats import t as student
 
 HW1 = Path(__file__).resolve().parent.parent
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 OPTIMIZERS = {"sgd": "SGD", "momentum": "SGD with momentum", "adamw": "AdamW", "rmsprop": "RMSprop"}
 
 
-class Contradiction(ValueError):
-    """The logs contradict a claim of the report; the message is one sentence."""
-
-
-def claim(holds, sentence):
-    """Raise Contradiction unless the claim holds."""
-    if not holds:
-        raise Contradiction(f"The logs contradict the report, which says that {sentence}.")
-
-
 def text(x, spec=".2f"):
     """Return a number as it is printed. Two specs differ from Python's: e (a power of ten), %."""
+    if not np.isfinite(x):
+        return "—"
     if spec.endswith("e"):
         digits, power = f"{x:{spec}}".split("e")
         return digits.replace("-", "−") + "×10" + str(int(power)).translate(SUPERSCRIPT)
@@ -34,7 +25,7 @@ def text(x, spec=".2f"):
 def spread(values, spec=".2f"):
     """Return "mean [lowest, highest]" over the seeds, or the one value; no line break inside."""
     values, power = np.asarray(values, float), ""
-    if spec.endswith("e"):
+    if spec.endswith("e") and np.mean(values) > 0:
         power = "×" + text(np.mean(values), spec).partition("×")[2]
         values = values / 10 ** np.floor(np.log10(np.mean(values)))
     parts = [text(f(values), spec.replace("e", "f")) for f in (np.mean, np.min, np.max)]
@@ -46,10 +37,33 @@ def bracketed(parts):
     return "{}\u00a0[{},\u00a0{}]".format(*parts)
 
 
-def tau(x, y, cluster):
-    """Return the text of Kendall's tau-b with its 95% bootstrap interval, and the three numbers."""
-    found = tau_interval(x, y, cluster)
-    return bracketed([text(v) for v in found]), found
+def alike(numbers, spec=None):
+    """Return three numbers as "a [b, c]", all with the digits that the largest one needs."""
+    largest = max(map(abs, numbers))
+    digits = ",.0f" if largest >= 100 else ".2f" if largest >= 0.1 else ".4f"
+    return bracketed([text(x, spec or (".0e" if 0 < largest < 1e-3 else digits)) for x in numbers])
+
+
+def half_width(values):
+    """Return half the width of the 95% t interval of the mean; nan for a single seed."""
+    if len(values) < 2:
+        return np.nan
+    return student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+
+
+def interval(values, spec=".2f"):
+    """Return "mean ± half width" of the 95% t interval of the mean over the seeds."""
+    return f"{text(np.mean(values), spec)}\u00a0±\u00a0{text(half_width(values), spec)}"
+
+
+def compared(first, second):
+    """Return "more", "less" or "unclear": is `first` above `second`, seed by seed?
+
+    It is if the 95% t interval of the differences excludes 0.
+    """
+    difference = np.asarray(first, float) - np.asarray(second, float)
+    mean, half = np.mean(difference), half_width(difference)
+    return "more" if mean > half else "less" if mean < -half else "unclear"
 
 
 def setting(value):
@@ -57,27 +71,45 @@ def setting(value):
     return value if isinstance(value, str) else f"{value:g}"
 
 
+def optimizer(name):
+    """Return the name of an optimizer as it is printed."""
+    return OPTIMIZERS.get(name, str(name).capitalize())
+
+
 def settings(t):
     """Return the settings in the first row of a log, and how many seeds the log has."""
     row, d = t[0], {"seeds": len(np.unique(t["seed"])), "params": text(t["n_params"][0], ",")}
     d["network"] = str(row["model"]).removeprefix("mlp-")
-    d["optimizer"] = OPTIMIZERS.get(row["optimizer"], str(row["optimizer"]).capitalize())
+    d["optimizer"] = optimizer(row["optimizer"])
     d |= {name: setting(row[name]) for name in ("lr", "batch_size")}
     for name in {"epoch", "train_size", "label_corruption"} & set(t.dtype.names):
-        d[name] = text(row[name], ".0%" if name == "label_corruption" else ",")
+        d[name] = text(row[name], ".0%" if name == "label_corruption" else ",.6g")
     return d
 
 
-def constants(script):
+def script(name):
+    """Return the syntax tree of a script of hw1/."""
+    return ast.parse((HW1 / f"{name}.py").read_text(encoding="utf-8"))
+
+
+def constants(name):
     """Return the literals that a script assigns to UPPER_CASE names."""
     found = {}
-    for node in ast.parse((HW1 / f"{script}.py").read_text(encoding="utf-8")).body:
+    for node in script(name).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "").isupper():
             try:
                 found[node.targets[0].id] = ast.literal_eval(node.value)
             except ValueError:
                 continue
     return found
+
+
+def schedule(name):
+    """Return the schedule of the learning rate with which a script trains, e.g. "linear"."""
+    for node in ast.walk(script(name)):
+        if isinstance(node, ast.keyword) and node.arg == "schedule":
+            return ast.literal_eval(node.value)
+    return constants("train")["SETTING"]["schedule"]
 
 
 def flag(about, name, default):

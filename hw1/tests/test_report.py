@@ -1,6 +1,8 @@
-"""The report: its numbers come from the logs, it claims nothing they contradict, both languages."""
+"""The report: numbers and words come from the logs, whatever they say, in both languages."""
 
 import csv
+import html
+import itertools
 import json
 import re
 import shutil
@@ -13,57 +15,119 @@ import pytest
 import typst
 from fontTools.ttLib import TTFont
 
+import plot_all
+
 HW1 = Path(__file__).resolve().parent.parent
 import bonus
 import build
 import facts
+import found
+import permutation
 import readme
-import words
+import verdicts
+from hypotheses import HYPOTHESES
 
 LANGUAGES = ("en", "zh")
+STATES = {"supported": "supported", "contradicted": "contradicted", "undecided": "undecided"}
+STATES["missing"] = "not run"
+ABOUT = {  # of a .json beside a made-up log
+    "command": "python hw1/script.py",
+    "quick": False,
+    "versions": {"python": "3.11.7", "torch": "2.13.0"},
+    "device": "a processor, 2 cores",
+    "core_gflops": 75,
+    "jobs": 2,
+    "git_commit": "0123456789ab",
+    "data_note": "94 of the 60,000 images were decoded from JPEG copies",
+    "core_seconds": 100.5,
+    "seconds": 60.2,
+    "date": "2026-11-26",
+}
+
+
+def compiler(folder, language):
+    """A compiler of one document of a prepared folder."""
+    fonts = {"font_paths": build.fonts(), "ignore_system_fonts": True}
+    return typst.Compiler(folder / f"{language}.typ", root=str(folder), **fonts)
 
 
 def query(folder, language, label):
     """The values of all metadata with this label, in the order of the document."""
-    fonts = {"font_paths": build.fonts(), "ignore_system_fonts": True}
-    document = typst.Compiler(folder / f"{language}.typ", root=str(folder), **fonts)
-    return json.loads(document.query(label, field="value"))
+    return json.loads(compiler(folder, language).query(label, field="value"))
+
+
+def words_of(folder, language):
+    """The text of a document without its formulae, as Typst's HTML has it."""
+    page = compiler(folder, language).compile(format="html").decode()
+    page = re.sub(r"<(style|math|svg)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    page = re.sub(r"</?(span|strong|em|code|a)\b[^>]*>", "", page)
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page)).translate({0x201C: '"', 0x201D: '"'})
+    return " ".join(text.split())
+
+
+def remembered(function):
+    """The function, which computes only once for equal arrays."""
+    known = {}
+
+    def wrapped(*arrays):
+        key = tuple((array.dtype.str, array.tobytes()) for array in arrays)
+        if key not in known:
+            known[key] = function(*arrays)
+        return known[key]
+
+    return wrapped
 
 
 @pytest.fixture(scope="module", autouse=True)
-def remember_intervals():
-    """The bootstrap takes most of a build, and most tests leave most logs as they are."""
-    found = {}
-
-    def remembered(*arrays):
-        key = tuple(array.tobytes() for array in arrays)
-        if key not in found:
-            found[key] = stats.tau_interval(*arrays)
-        return found[key]
-
+def remember_statistics():
+    """They take most of a build, and most tests leave most logs as they are."""
+    interval, p = remembered(stats.tau_interval), remembered(permutation.permutation_p)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bonus, "tau_interval", remembered)
-        patch.setattr(words, "tau_interval", remembered)
+        patch.setattr(bonus, "tau_interval", interval)
+        patch.setattr(verdicts, "tau_interval", interval)
+        patch.setattr(verdicts, "permutation_p", p)
         yield
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """The sources, figures and numbers of the committed run in one folder, and the numbers."""
+def made(tmp_path_factory):
+    """A folder with made-up logs of a full run, and in the place of each figure a small one."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "figures").mkdir()
+    figure = typst.compile(b"#set page(width: 16cm, height: 5cm)\nFigure")
+    for name in re.findall(r'plot\("(\w+)"', (build.HERE / "en.typ").read_text()):
+        (folder / "figures" / f"{name}.pdf").write_bytes(figure)
+    for log, dataset in facts.WANTED:
+        made_up.make(folder, dataset, [log])
+        about = json.dumps(ABOUT | {"command": facts.command(log, dataset)})
+        (folder / "logs" / f"{log}_{dataset}.json").write_text(about)
+    shutil.copy(HW1 / "logs" / "benchmark.json", folder / "logs")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(made, tmp_path_factory):
+    """The sources, figures and facts of the made-up run in one folder, and the facts."""
     folder = tmp_path_factory.mktemp("prepared")
-    return folder, build.prepare(folder, HW1 / "logs", HW1 / "figures")
+    return folder, build.prepare(folder, made / "logs", made / "figures")[0]
 
 
 @pytest.fixture
-def run(tmp_path):
-    """A copy of the committed run, to be changed."""
-    for name in ("logs", "figures"):
-        shutil.copytree(HW1 / name, tmp_path / name)
-    return tmp_path
+def run(made, tmp_path):
+    """A copy of the made-up run, to be changed."""
+    shutil.copytree(made, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def altered(prepared, tmp_path):
+    """A copy of the prepared folder, to be changed."""
+    shutil.copytree(prepared[0], tmp_path / "prepared")
+    return tmp_path / "prepared"
 
 
 def change(path, column, value, **where):
-    """Write value(old) into a column of the rows of a CSV in which these columns have these texts.
+    """Write value(row) into a column of the rows of a CSV in which these columns have these texts.
 
     A value that is no function is written as it is.
     """
@@ -72,11 +136,18 @@ def change(path, column, value, **where):
     changed = [row for row in rows if all(row[k] == v for k, v in where.items())]
     assert changed, f"{path.name} has no row with {where}"
     for row in changed:
-        row[column] = value(float(row[column])) if callable(value) else value
+        row[column] = value(row) if callable(value) else value
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+
+
+def prepare(run):
+    """The folder that the build would compile, and its facts."""
+    folder = run / "prepared"
+    folder.mkdir()
+    return folder, build.prepare(folder, run / "logs", run / "figures")[0]
 
 
 def fails(run, capsys):
@@ -90,26 +161,36 @@ def fails(run, capsys):
     return message
 
 
-def test_both_documents_are_built_twice_alike(run, capsys):
-    pdfs = []
+def test_both_documents_and_the_verdicts_are_written_twice_alike(run):
+    written = []
     for _ in range(2):
         build.main(["--out", str(run)])
-        pdfs.append([(run / name).read_bytes() for name in ("Report.pdf", "Report-zh.pdf")])
-    assert pdfs[0] == pdfs[1]
-    assert all(pdf.startswith(b"%PDF-") and pdf.count(b"/FontFile") > 3 for pdf in pdfs[0])
+        paths = [run / name for name in ("Report.pdf", "Report-zh.pdf", "figures/verdicts.csv")]
+        written.append([path.read_bytes() for path in paths])
+    assert written[0] == written[1]
+    *pdfs, table = written[0]
+    assert all(pdf.startswith(b"%PDF-") and pdf.count(b"/FontFile") > 3 for pdf in pdfs)
+    rows = list(csv.DictReader(table.decode().splitlines()))
+    assert [row["name"] for row in rows] == [h.name for h in HYPOTHESES]
     assert sorted(path.name for path in run.glob("*.p*")) == ["Report-zh.pdf", "Report.pdf"]
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_at_most_eight_pages(prepared, language):
-    assert 6 <= query(prepared[0], language, "<pages>")[0] <= 8
+def test_at_most_ten_pages_with_the_real_figures(run):
+    for dataset in ("mnist", "cifar10"):
+        plot_all.draw(run, dataset)
+    folder, _ = prepare(run)
+    for language in LANGUAGES:
+        assert 7 <= query(folder, language, "<pages>")[0] <= 10
 
 
-def test_both_languages_print_the_same_numbers_figures_tables_and_sources(prepared):
+def test_both_languages_print_the_same_numbers_verdicts_figures_tables_and_sources(prepared):
     folder, _ = prepared
-    english, chinese = (query(folder, language, "<number>") for language in LANGUAGES)
-    assert len(english) > 100
-    assert {tuple(pair) for pair in english} == {tuple(pair) for pair in chinese}
+    for label in ("<number>", "<state>"):
+        english, chinese = (query(folder, language, label) for language in LANGUAGES)
+        assert len(english) > 15
+        assert {tuple(pair) for pair in english} == {tuple(pair) for pair in chinese}
+    english, chinese = (query(folder, language, "<verb>") for language in LANGUAGES)
+    assert {name for name, _ in english} == {name for name, _ in chinese}
     sources = [(build.HERE / f"{language}.typ").read_text() for language in LANGUAGES]
     for pattern in (r'plot\("(\w+)"', r'rows\("([\w.]+)"', r"<((?:fig|tab|sec)-\w+)>"):
         english, chinese = (re.findall(pattern, source) for source in sources)
@@ -124,87 +205,239 @@ def test_every_paper_that_is_cited_is_in_the_references():
         for language in LANGUAGES
     )
     assert english == chinese
+    tested = {pair for h in HYPOTHESES for pair in re.findall(cited, h.source)}
     listed = (build.HERE / "references.typ").read_text()
     where = r"arXiv~\d{4}\.\d{4,5}\]"
     entries = re.findall(rf"\[(\w+).*? ((?:19|20)\d\d)\. .*{where}", listed)
     assert sorted(entries) == entries
-    assert english == set(entries)
+    assert english | tested == set(entries)
 
 
 def test_a_changed_log_changes_the_text(run, prepared):
-    path, before = run / "logs" / "random_labels_mnist.csv", prepared[1]
-    epochs = before["rl.epoch"]
-    change(path, "test_loss", lambda old: old + 0.1, label_corruption="1", epoch=epochs)
-    folder = run / "prepared"
-    folder.mkdir()
-    after = build.prepare(folder, run / "logs", run / "figures")
-    assert {name for name in after if after[name] != before[name]} == {"rl.1.test_loss"}
+    path, before = run / "logs" / "random_labels_mnist.csv", prepared[1]["numbers"]
+    change(path, "test_loss", lambda row: float(row["test_loss"]) + 0.1, label_corruption="1")
+    folder, after = prepare(run)
+    changed = {name for name in before if after["numbers"][name] != before[name]}
+    assert changed == {"rl.1.test_loss", "rl.1.start_test_loss"}
     for language in LANGUAGES:
         shown = dict(query(folder, language, "<number>"))
-        assert shown["rl.1.test_loss"] == after["rl.1.test_loss"] != before["rl.1.test_loss"]
+        assert shown["rl.1.test_loss"] == after["numbers"]["rl.1.test_loss"]
 
 
-OPTIMIZERS = {"adam": ("Adam", 0), "muon": ("Muon", 1)}  # how often its update is explained
+FLIPS = {  # a hypothesis of each kind and of one only: log, column, new value, rows; other words
+    "labels.fits": (
+        "random_labels_mnist",
+        ("train_acc", lambda row: min(0.9, float(row["train_acc"])), {"label_corruption": "1"}),
+        ("the network does not fit labels that carry no information", "網路並未擬合毫無資訊的標籤"),
+    ),
+    "sensitivity.mnist.mlp.train_loss.jacobian_norm_test.batch_size": (
+        "sensitivity_mnist",
+        ("jacobian_norm_test", lambda row: 1 / float(row["jacobian_norm_test"]), {}),
+        (
+            "MNIST MLP, equal train loss: the norm of the Jacobian falls with the batch size",
+            "MNIST MLP，相同訓練損失：Jacobian 的範數隨批次大小增加而下降",
+        ),
+    ),
+    "labels.test_acc": (
+        "random_labels_mnist",
+        ("test_acc", lambda row: 1 - float(row["test_acc"]), {}),
+        ("final test accuracy grows with the share", "最後的測試準確率隨標籤打亂的比例增加而上升"),
+    ),
+    "sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.acc_gap": (
+        "sensitivity_cifar10",
+        (
+            "train_acc",
+            lambda row: float(row["test_acc"]) + float(row["jacobian_norm_test"]),
+            {"stop": "train_loss", "model": "cnn-16"},
+        ),
+        ("the former and goes with the latter", "，與後者呈正相關"),
+    ),
+    "line.shared.lr": (
+        "interpolation_shared_mnist",
+        ("test_acc", 0.9, {}),
+        ("under 2 points of test error even for the rates", "即使是學習率，也不到 2 個百分點"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLIPS)
+def test_a_flipped_verdict_changes_the_words_of_both_documents(run, prepared, name):
+    log, (column, value, where), words = FLIPS[name]
+    before = prepared[1]["states"][name]
+    change(run / "logs" / f"{log}.csv", column, value, **where)
+    folder, after = prepare(run)
+    assert after["states"][name] != before
+    for language, expected in zip(LANGUAGES, words, strict=True):
+        assert expected in words_of(folder, language)
+        assert expected not in words_of(prepared[0], language)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_only_muon_has_orthogonalised_updates(run, language, optimizer):
-    change(run / "logs" / "random_labels_mnist.csv", "optimizer", optimizer)
-    folder, (name, times) = run / "prepared", OPTIMIZERS[optimizer]
-    folder.mkdir()
-    assert build.prepare(folder, run / "logs", run / "figures")["rl.optimizer"] == name
-    mark = '#show regex("orthogonalised|正交化"): it => [#it#metadata(1)<explained>]'
-    (folder / "marked.typ").write_text(f'{mark}\n#include "{language}.typ"')
-    assert len(query(folder, "marked", "<explained>")) == times
+def test_every_verdict_has_a_wording_of_its_own(altered, prepared, language):
+    """All hypotheses get each verdict in turn: the text compiles, and each choice reads anew."""
+    texts, verbs = {}, {}
+    for state in STATES.values():
+        about = json.loads(json.dumps(prepared[1]))
+        for h in HYPOTHESES:
+            about["states"][h.name] = state
+            about["words"][language][h.name] = verdicts.verb(h, state, language)
+        (altered / "facts.json").write_text(json.dumps(about))
+        texts[state] = words_of(altered, language)
+        verbs[state] = [words for _, words in query(altered, language, "<verb>")]
+    assert len(set(texts.values())) == len(set(map(tuple, verbs.values()))) == 4
+    source = (build.HERE / f"{language}.typ").read_text()
+    used = [name for name, _ in query(altered, language, "<state>")]
+    tested = {h.name for h in HYPOTHESES} & set(used)
+    assert len(tested) >= 12
+    for name in tested:
+        start = source.index(f'pick("{name}"')
+        wordings = re.findall(r"(\w+): \[([^#\]]+)", source[start : source.index("])", start)])
+        assert {"supported", "contradicted", "undecided"} <= {state for state, _ in wordings}
+        own = {STATES[state]: " ".join(words.split()) for state, words in wordings}
+        for words, (other, text) in itertools.product(own.values(), texts.items()):
+            assert (words in text) == (words in own.get(other, "")), (name, words, other)
+
+
+def test_other_states_have_wordings_too(altered, prepared):
+    """The choices that follow no hypothesis: a schedule, a comparison, an agreement."""
+    ways = {"rl.schedule": ("linear", "constant"), "small.schedule": ("linear", "constant")}
+    ways |= {"rl.confident": ("more", "less", "unclear"), "noise.fits": ("yes", "no")}
+    ways |= {"path.longer": ("always", "sometimes", "never")}
+    ways["agree.jacobian_norm_test.batch_size"] = ("yes", "no")
+    used = {name for name, _ in query(altered, "en", "<state>")}
+    assert used - {h.name for h in HYPOTHESES} == set(ways)
+    for (name, states), language in itertools.product(ways.items(), LANGUAGES):
+        texts = set()
+        for state in states:
+            about = json.loads(json.dumps(prepared[1]))
+            about["states"][name] = state
+            (altered / "facts.json").write_text(json.dumps(about))
+            texts.add(words_of(altered, language))
+        assert len(texts) == len(states)
+
+
+def test_the_table_starts_with_what_is_contradicted(prepared):
+    rows = prepared[1]["found"]["en"]
+    order = [row[0] for row in rows]
+    assert order == sorted(order, key=found.ORDER.index)
+    assert len(rows) >= 30 and len({row[1] for row in rows}) == len(rows)
+    text = words_of(prepared[0], "en")
+    assert all(sentence in text for _, sentence, _, _ in rows)
+
+
+def test_the_counts_are_those_of_all_verdicts(prepared):
+    states = [prepared[1]["states"][h.name] for h in HYPOTHESES]
+    head, *rows = prepared[1]["counts"]["en"]
+    assert [row[0] for row in rows] == list(verdicts.VERDICTS)
+    assert [row[-1] for row in rows] == [states.count(verdict) for verdict in verdicts.VERDICTS]
+    assert all(sum(row[1:-1]) == row[-1] for row in rows)
+    column = head.index("sharpness")
+    of = [state for h, state in zip(HYPOTHESES, states, strict=True)
+          if h.name.startswith("sharpness.")]  # fmt: skip
+    assert [row[column] for row in rows] == [of.count(verdict) for verdict in verdicts.VERDICTS]
+
+
+def test_what_earlier_runs_found_is_about_the_hypotheses_of_today():
+    before = found.earlier()
+    assert set(before) <= {h.name for h in HYPOTHESES}
+    cnn = before["sensitivity.cifar10.cnn.epochs.jacobian_norm_test.batch_size"]
+    assert cnn["effect"] == pytest.approx(-0.93, abs=0.005)  # SCIENCE has these numbers
+    cnn = before["sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size"]
+    assert cnn["effect"] == pytest.approx(0.06, abs=0.005)
+
+
+def test_the_text_names_the_schedule_and_the_settings_of_the_script(monkeypatch, run):
+    """The report of an edited experiment: another schedule, another probe, another target."""
+    copy = run / "hw1"
+    copy.mkdir()
+    for name in ("random_labels", "param_sweep", "interpolation", "sensitivity", "sharpness"):
+        shutil.copy(HW1 / f"{name}.py", copy)
+    shutil.copy(HW1 / "train.py", copy)
+    edits = {
+        "random_labels": ('schedule="linear"', 'schedule="constant"'),
+        "sensitivity": ("PROBE = 10_000", "PROBE = 5_000"),
+        "sharpness": ('"mnist": 0.', '"mnist": 10.'),
+    }
+    for name, (old, new) in edits.items():
+        text = (copy / f"{name}.py").read_text()
+        assert old in text
+        (copy / f"{name}.py").write_text(text.replace(old, new))
+    monkeypatch.setattr("words.HW1", copy)
+    _, after = prepare(run)
+    assert after["states"]["rl.schedule"] == "constant"
+    assert after["states"]["small.schedule"] == "linear"
+    assert after["numbers"]["sens.probe"] == "5,000"
+    assert after["numbers"]["sharp.target"].startswith("10.")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_each_pair_is_compared_at_what_both_models_share(run, language):
     for log in ("interpolation", "interpolation_shared"):
         path = run / "logs" / f"{log}_mnist.csv"
-        change(path, "setting_1", "32", pair="batch_size")
-        change(path, "setting_2", "2048", pair="batch_size")
-    folder = run / "prepared"
-    folder.mkdir()
-    build.prepare(folder, run / "logs", run / "figures")
+        pair = {"pair": "batch_size", "setting_1": "64", "setting_2": "1024"}
+        change(path, "setting_1", "32", **pair)
+        change(path, "setting_2", "2048", **pair | {"setting_1": "32"})
+    folder, _ = prepare(run)
     names = ("path.batch_size.one", "path.batch_size.two", "path.batch_size.lr")
-    names += ("path.lr.one", "path.lr.two", "path.lr.batch_size")
-    shown = [tuple(pair) for pair in query(folder, language, "<number>")]
-    start = min(shown.index((name, value)) for name, value in shown if name in names)
-    said = dict(shown[start : start + 6])
-    assert said == dict(zip(names, ("32", "2048", "0.001", "0.001", "0.01", "1024"), strict=True))
+    shown = dict(query(folder, language, "<number>"))
+    assert [shown[name] for name in names] == ["32", "2048", "0.001"]
+    names = ("path.lr.one", "path.lr.two", "path.lr.batch_size")
+    assert [shown[name] for name in names][:2] == ["0.001", "0.01"]
 
 
-def test_the_readme_is_what_the_build_writes(prepared):
+def test_the_readme_is_what_the_build_writes():
+    """Of the committed run."""
     page = (HW1.parent / "README.md").read_text()
-    assert readme.rewrite(page, prepared[1], HW1 / "logs") == page
+    with (HW1 / "logs" / "sensitivity_mnist.csv").open() as file:
+        if "test_confidence" not in file.readline():
+            pytest.skip("the committed logs are older than the columns that the report needs")
+    assert readme.rewrite(page, facts.collect(HW1 / "logs")[0], HW1 / "logs") == page
 
 
 def test_a_changed_log_changes_the_readme_between_the_marks_only(run, prepared):
     page = run / "README.md"
     shutil.copy(HW1.parent / "README.md", page)
-    change(run / "logs" / "param_sweep_cifar10.csv", "test_acc", lambda old: old + 0.01)
+    before = readme.rewrite(page.read_text(), prepared[1], run / "logs").splitlines()
+    path = run / "logs" / "param_sweep_cifar10.csv"
+    change(path, "test_acc", lambda row: float(row["test_acc"]) / 2, train_size="50000")
     path = run / "logs" / "benchmark.json"
     about = json.loads(path.read_text())
     about["summary"][-1]["value"] = 5999.7
     path.write_text(json.dumps(about))
-    before = page.read_text().splitlines()
     build.main(["--out", str(run), "--readme", str(page)])
     after = page.read_text().splitlines()
     changed = [new for old, new in zip(before, after, strict=True) if old != new]
-    assert len(changed) == 2 and "`param_sweep.py`" in changed[0] and "| 6,000 MB |" in changed[1]
-    low = words.text(float(prepared[1]["cnn.last.test_acc"].split("%")[0]) + 1, ".1f")
-    assert f"and {low}% [" in changed[0]
+    assert any("`param_sweep.py`" in line for line in changed)
+    assert any("| 6,000 MB |" in line for line in changed)
+    assert all(line.startswith("| ") for line in changed)
+
+
+def test_the_readme_has_a_line_for_each_main_hypothesis(run, prepared):
+    page = run / "README.md"
+    shutil.copy(HW1.parent / "README.md", page)
+    text = readme.rewrite(page.read_text(), prepared[1], run / "logs")
+    for label, sentence, source, effect in prepared[1]["found"]["en"]:
+        assert f"| {sentence} | {source} | {effect} | {label} |".replace("\u00a0", " ") in text
 
 
 def test_a_readme_without_marks_is_one_sentence(run, capsys):
     page = run / "README.md"
-    page.write_text("Results\n<!-- end of results -->\n")
+    page.write_text("Results\n<!-- end of verdicts -->\n")
     with pytest.raises(SystemExit) as ended:
         build.main(["--out", str(run), "--readme", str(page)])
     error = capsys.readouterr().err
-    assert ended.value.code == 2 and error.count("\n") == 1 and readme.RESULTS[0] in error
+    assert ended.value.code == 2 and error.count("\n") == 1 and readme.VERDICTS[0] in error
+
+
+@pytest.mark.parametrize("text", ["{}", '{"summary": [{}]}', '{"summary": 1}', "[]", "{"])
+def test_a_damaged_benchmark_is_one_sentence(run, capsys, text):
+    (run / "logs" / "benchmark.json").write_text(text)
+    page = run / "README.md"
+    shutil.copy(HW1.parent / "README.md", page)
+    with pytest.raises(SystemExit) as ended:
+        build.main(["--out", str(run), "--readme", str(page)])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.count("\n") == 1 and "benchmark.json is damaged" in error
 
 
 def test_a_tilde_is_the_home_folder(run, monkeypatch):
@@ -214,57 +447,52 @@ def test_a_tilde_is_the_home_folder(run, monkeypatch):
 
 
 QUICK = {  # which rows a quick run of each log would leave
-    "random_labels": lambda row: int(row["epoch"]) <= 5,
-    "param_sweep": lambda row: row["width"] in ("4", "14", "64"),
+    "random_labels": lambda row: float(row["epoch"]) <= 5,
+    "param_sweep": lambda row: row["width"] in ("4", "16", "64"),
     "interpolation": lambda row: row["seed"] != "2" and float(row["alpha"]) in (-1, 0, 0.5, 1),
     "sensitivity": lambda row: row["batch_size"] in ("32", "256"),
     "sharpness": lambda row: row["approach"] in ("batch_size=16", "batch_size=2048"),
-    "reparametrization": lambda row: row["scale"] in ("1", "2"),
+    "reparametrization": lambda row: float(row["scale"]) in (1, 2),
 }
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["marked", "not marked"])
 @pytest.mark.parametrize("log", QUICK)
-def test_a_quick_log_is_one_sentence(run, capsys, recwarn, log, marked):
+def test_a_quick_log_is_one_sentence_or_a_report(run, capsys, recwarn, log, marked):
+    """If the .json says that it is quick there is no report; few rows may make one."""
     path = run / "logs" / f"{log}_mnist.csv"
     with path.open(newline="") as file:
         kept = [row for row in csv.DictReader(file) if QUICK[log](row)]
     made_up.write(run, log, "mnist", kept)
-    about = json.loads(path.with_suffix(".json").read_text()) | {"quick": marked}
-    path.with_suffix(".json").write_text(json.dumps(about))
-    message = fails(run, capsys)
+    path.with_suffix(".json").write_text(json.dumps(ABOUT | {"quick": marked}))
+    try:
+        build.main(["--out", str(run)])
+    except SystemExit as ended:
+        message = capsys.readouterr().err
+        assert ended.code == 2 and message.count("\n") == 1 and str(path) in message
+        assert f"`python hw1/{facts.LOGS[log]}.py" in message
+    else:
+        assert not marked and (run / "Report.pdf").exists() and (run / "Report-zh.pdf").exists()
     assert not recwarn.list
-    if marked:
-        assert str(path) in message and f"`python hw1/{facts.LOGS[log]}.py" in message
 
 
-def test_a_setting_that_the_text_needs_is_named(run, capsys):
-    path = run / "logs" / "sharpness_mnist.csv"
-    change(path, "approach", "optimizer=sgd", approach="optimizer=momentum")
-    assert "sharp.optimizer=momentum.lr" in fails(run, capsys)
-
-
-CONTRADICTIONS = {  # words of the claim: file, column, factor, rows
-    "fits shuffled labels": ("random_labels_mnist", "train_acc", 0.9, {"label_corruption": "1"}),
-    "test loss is lowest in between": ("param_sweep_cifar10", "test_loss", 0.1, {"width": "1"}),
-    "peaks between two valleys": ("param_sweep_mnist", "test_loss", 9, {"width": "512"}),
-    "explodes on one side": ("interpolation_mnist", "test_acc", 0.1, {"alpha": "-1"}),
-    "matching lowers": ("barriers_mnist", "test_barrier", 9, {"alignment": "weight_matching"}),
-    "Jacobian grows": ("sensitivity_mnist", "jacobian_norm_test", 9, {"batch_size": "32"}),
-    "falls with the batch": ("sensitivity_cifar10", "test_loss", -1, {"stop": "train_loss"}),
-    "gradient term dwarfs": ("sharpness_mnist", "parameter_gradient_norm", 1e-3, {}),
-    "rescaling does not move": ("reparametrization_mnist", "test_loss", 2, {"scale": "10"}),
-    "does not predict": ("predictors_mnist", "low", -1, {"measure": "sharpness_ball"}),
-}
-
-
-@pytest.mark.parametrize("claim", CONTRADICTIONS)
-def test_a_contradicted_claim_ends_the_build(run, capsys, claim):
-    name, column, factor, where = CONTRADICTIONS[claim]
-    [path] = run.glob(f"*/{name}.csv")
-    change(path, column, lambda old: old * factor, **where)
+@pytest.mark.parametrize(
+    "log, column",
+    [
+        ("sensitivity_cifar10", "test_confidence"),
+        ("interpolation_mnist", "weight_norm_1"),
+        ("sharpness_mnist", "sharpness_adaptive"),
+        ("reparametrization_mnist", "sharpness_box"),
+    ],
+)
+def test_a_log_without_a_column_names_both(run, capsys, log, column):
+    path = run / "logs" / f"{log}.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    name, _, dataset = log.rpartition("_")
+    made_up.write(run, name, dataset, [{k: v for k, v in r.items() if k != column} for r in rows])
     message = fails(run, capsys)
-    assert "contradict" in message and claim in message
+    assert f"{path} has no column {column}: `python hw1/" in message
 
 
 @pytest.mark.parametrize("log, dataset", facts.WANTED)
@@ -275,14 +503,31 @@ def test_a_missing_log_names_its_command(run, capsys, log, dataset):
     assert (HW1.parent / command[1]).exists()
 
 
-def test_a_json_that_holds_no_object_is_named(run, capsys):
-    (run / "logs" / "sharpness_mnist.json").write_text("[]")
-    assert "sharpness_mnist.json is damaged" in fails(run, capsys)
+DAMAGED = ["{}", "[]", "{", "1", "\x00", '{"versions": {}}']
+DAMAGED += [json.dumps(ABOUT | change) for change in (
+    {"versions": 3}, {"core_seconds": "long"}, {"seconds": None}, {"device": 1},
+    {"git_commit": None}, {"data_note": 0}, {"command": []}, {"core_gflops": "fast"},
+    {"core_seconds": 10**400},
+)]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["figures/barriers_mnist.csv", "figures/random_labels_mnist.pdf"])
-def test_a_missing_figure_or_table_names_its_command(run, capsys, name):
-    (run / name).unlink()
+@pytest.mark.parametrize("text", DAMAGED)
+@pytest.mark.parametrize("log", ["param_sweep_cifar10", "interpolation_shared_mnist"])
+def test_a_damaged_json_is_named(run, capsys, log, text):
+    (run / "logs" / f"{log}.json").write_text(text)
+    message = fails(run, capsys)
+    assert log in message and "damaged" in message
+
+
+def test_a_column_of_words_where_numbers_belong_is_named(run, capsys):
+    path = run / "logs" / "sharpness_mnist.csv"
+    change(path, "hessian_norm", "large")
+    assert str(path) in fails(run, capsys)
+
+
+@pytest.mark.parametrize("name", ["random_labels_mnist", "interpolation_cifar10"])
+def test_a_missing_figure_names_its_command(run, capsys, name):
+    (run / "figures" / f"{name}.pdf").unlink()
     assert "plot_all.py" in fails(run, capsys)
 
 
@@ -293,9 +538,10 @@ def test_missing_fonts_name_their_package(run, capsys, monkeypatch):
     assert package in (HW1.parent / "requirements.txt").read_text()
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_every_chinese_character_has_a_glyph(language):
-    wanted = {c for c in (build.HERE / f"{language}.typ").read_text() if ord(c) > 0x2E80}
+def test_every_chinese_character_has_a_glyph(prepared):
+    wanted = {c for c in words_of(prepared[0], "zh") if ord(c) > 0x2E80}
+    wanted |= {c for h in HYPOTHESES for c in h.chinese if ord(c) > 0x2E80}
+    assert len(wanted) > 500
     for name in ("NotoSerifTC-Regular.otf", "NotoSansTC-Regular.otf"):
         font = TTFont(Path(build.fonts()[0]) / name, lazy=True)
         assert not wanted - set(map(chr, font.getBestCmap()))
@@ -304,14 +550,14 @@ def test_every_chinese_character_has_a_glyph(language):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_number_is_typed_into_the_prose(language):
     prose = (build.HERE / f"{language}.typ").read_text()
-    assert not re.findall(r'#n\("[^"]*"\);', prose), "Typst takes this semicolon for its own"
+    assert not re.findall(r"#\w+\([^()]*\);", prose), "Typst takes this semicolon for its own"
     known = [
         r'"[^"\n]*"',  # names of numbers, files and columns
         r"\$[^$]*\$",  # formulae
-        r"(784|3072)(-\d+)+",  # a network's name
         r"(?<!\d)(19|20)\d\d(?!\d)",  # the year of a paper
         r"(metric|指標) 2\.1",  # Keskar et al.
-        r"95%",  # the confidence that plot_all.py knows
+        r"(networks of |每層 )512",  # Ainsworth et al.
+        r"95%",  # the confidence that the statistics know
         r"\d+(\.\d+)?pt",
     ]
     for pattern in known:

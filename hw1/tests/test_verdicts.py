@@ -12,7 +12,9 @@ from scipy.stats import binom, kendalltau
 
 import curves
 import evidence
+import found
 import verdicts
+import words
 from evidence import Hypothesis
 from hypotheses import HYPOTHESES
 from permutation import permutation_p
@@ -156,18 +158,60 @@ def test_the_words_say_which_way_it_went():
     assert "下降" in chinese and "上升" in verdicts.sentence(down, "contradicted", "zh")
 
 
-def test_the_table_follows_the_data_in_both_languages():
+def test_the_words_follow_the_data_in_both_languages():
     setting, seed = grid(8)
-    cells = {}
+    said = {}
     for way in (1, -1):
         data = {"x": setting, "y": way * (10 * setting + seed), "setting": setting, "seed": seed}
         h = hypothesis("trend", data)
-        rows = verdicts.decide({}, [h])
-        cells[way] = [verdicts.table(rows, language, [h])[0] for language in ("en", "zh")]
-    assert [c[0] for c in cells[1]] == ["it grows so", "它而上升"]
-    assert [c[0] for c in cells[-1]] == ["it falls so", "它而下降"]
-    assert [c[3] for c in cells[1]] == ["supported", "支持"]
-    assert cells[-1][0][3] == "contradicted" and cells[-1][0][2].startswith("−0.9")
+        [row] = verdicts.decide({}, [h])
+        said[way] = [verdicts.sentence(h, row["verdict"], language) for language in ("en", "zh")]
+        said[way] += [found.label(row, language) for language in ("en", "zh")]
+    assert said[1] == ["it grows so", "它而上升", "supported", "支持"]
+    assert said[-1] == ["it falls so", "它而下降", "contradicted", "結果相反"]
+
+
+def test_an_effect_is_printed_with_the_digits_of_its_kind():
+    row = {"name": "labels.test_acc", "effect": -0.9676, "low": -1.0, "high": 0.004}
+    assert found.effect(row) == "−0.97\u00a0[−1.00,\u00a00.00]"
+    rescaled = {"name": "sharpness.rescaling.hessian", "effect": 4003.1, "low": 3144.8, "high": 9e3}
+    assert found.effect(rescaled) == "4,003\u00a0[3,145,\u00a09,000]"
+    small = {"name": "labels.chance", "effect": 0.0041, "low": 0.0, "high": 0.0068}
+    assert found.effect(small) == "0.0041\u00a0[0.0000,\u00a00.0068]"
+    tiny = rescaled | {"name": "sharpness.rescaling.function", "effect": 6e-7, "high": 8e-7}
+    assert found.effect(tiny | {"low": 5e-7}) == "6×10⁻⁷\u00a0[5×10⁻⁷,\u00a08×10⁻⁷]"
+    few = {"name": "labels.test_acc", "effect": 0.5, "low": np.nan, "high": np.nan}
+    assert found.effect(few) == "0.50\u00a0[—,\u00a0—]"
+    assert found.effect(few | {"effect": ""}) == ""
+
+
+def test_which_hypotheses_stand_in_the_table():
+    """The rule, by hand: 28 about every seed, two about labels, eight trends, some predictors."""
+    rows = [
+        {"name": h.name, "family": h.name.partition(".")[0], "kind": h.kind, "verdict": "undecided"}
+        for h in HYPOTHESES
+    ]
+    shown = [row for row in rows if found.stands_in_table(row)]
+    assert len(shown) == 28 + 2 + 8
+    assert sum(row["kind"] == "every seed" for row in shown) == 28
+    assert not any(".epochs." in row["name"] for row in shown)
+    for row in rows:
+        row["verdict"] = "contradicted"
+    new = {row["name"] for row in rows if found.stands_in_table(row)} - {
+        row["name"] for row in shown
+    }
+    assert len(new) == 21 and all(name.startswith("predictors.train_loss.") for name in new)
+
+
+def test_a_t_interval_and_a_comparison_by_hand():
+    """Three seeds: the 97.5% quantile of t with two degrees of freedom is 4.3027."""
+    assert words.half_width([1, 2, 3]) == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)
+    assert words.interval([1, 2, 3]) == "2.00\u00a0±\u00a02.48"
+    assert np.isnan(words.half_width([1]))
+    assert words.compared([3, 3.1, 3.2], [1, 1, 1]) == "more"
+    assert words.compared([1, 1, 1], [3, 3.1, 3.2]) == "less"
+    assert words.compared([1, 2, 3], [1.5, 1.5, 1.5]) == "unclear"
+    assert words.compared([1], [2]) == "unclear"
 
 
 @pytest.fixture(scope="module")

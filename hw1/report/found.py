@@ -1,0 +1,134 @@
+"""What we found: how many hypotheses have which verdict, and which of them stand in the tables.
+
+figures/verdicts.csv has all of them. The tables of the report and of README.md have those that
+`stands_in_table` names, by a rule that was fixed before the run, and the contradicted ones first.
+
+earlier.csv has what the same rule finds in earlier and smaller runs: in the logs of commit f91c610
+and, for the CNN on CIFAR-10, in that of fffb52e.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from lab.stats import STOPS
+from lab.tables import read
+
+from hypotheses import HYPOTHESES
+from verdicts import EVERY, LABELS, LEVEL, VERDICTS, sentence
+from words import alike
+
+FAMILIES = {  # the first part of a hypothesis's name, in both languages
+    "labels": ("random labels", "隨機標籤"),
+    "size": ("number of parameters", "參數量"),
+    "line": ("line between models", "模型間的連線"),
+    "sensitivity": ("sensitivity", "敏感度"),
+    "sharpness": ("sharpness", "銳利度"),
+    "predictors": ("which measure predicts", "何者能預測"),
+}
+EARLIER = Path(__file__).with_name("earlier.csv")
+ORDER = ("contradicted", "undecided", "supported", "not run")
+DECIDED = VERDICTS[:2]
+TAUS = {h.name for h in HYPOTHESES if h.kind != EVERY}  # whose effect is Kendall's tau
+NETWORKS = ("mnist.mlp", "cifar10.mlp", "cifar10.cnn")
+RELATIONS = ("input_gradient_norm_test.batch_size", "jacobian_norm_test.batch_size")
+RELATIONS += ("test_acc.batch_size", "jacobian_norm_test.loss_gap", "jacobian_norm_test.acc_gap")
+MAIN = ("jacobian_norm_test", "hessian_norm", "test_acc")  # whose trend with the batch size stands
+
+
+def stands_in_table(row):
+    """Return whether a hypothesis stands in the tables.
+
+    That is so for what is said of every seed, except confidence, for the trends with the share of
+    shuffled labels, and, at equal train loss alone, for the trends of MAIN with the batch size and
+    for each predictor that is decided.
+    """
+    name, equal = row["name"], ".train_loss." in row["name"]
+    if row["family"] == "predictors":
+        return equal and row["verdict"] in DECIDED
+    if row["kind"] == EVERY:
+        return not name.endswith(".overconfident")
+    main = any(name.endswith(f".{measure}.batch_size") for measure in MAIN)
+    return row["family"] == "labels" or (equal and main)
+
+
+def effect(row):
+    """Return the effect of a hypothesis as "effect [low, high]", "" if it was not run."""
+    numbers = [row[name] for name in ("effect", "low", "high")]
+    if "" in numbers:
+        return ""
+    return alike(numbers, ".2f" if row["name"] in TAUS else None)
+
+
+def table(rows, language):
+    """Return the cells of "What we found": verdict, what was found, source, effect [interval]."""
+    cells = []
+    both = [pair for pair in zip(HYPOTHESES, rows, strict=True) if stands_in_table(pair[1])]
+    for h, row in sorted(both, key=lambda pair: ORDER.index(pair[1]["verdict"])):
+        source = re.sub(r",? arXiv [\d.]+", "", h.source).replace(" et al.", "")
+        words = label(row, language), sentence(h, row["verdict"], language)
+        cells.append([*words, source, effect(row)])
+    return cells
+
+
+def label(row, language):
+    """Return the verdict of a row in words."""
+    return LABELS[language][VERDICTS.index(row["verdict"])]
+
+
+def earlier():
+    """Return what earlier runs found, {name of the hypothesis: row}."""
+    table = read(EARLIER)
+    return {row["name"]: dict(zip(table.dtype.names, row.tolist(), strict=True)) for row in table}
+
+
+def differs(rows, language):
+    """Return the cells of what an earlier run found otherwise: sentence, verdict now and then, effect then."""
+    cells, before = [], earlier()
+    for h, row in zip(HYPOTHESES, rows, strict=True):
+        then = before.get(h.name, row)
+        if stands_in_table(row) and then["verdict"] != row["verdict"] != "not run":
+            both = [label(r, language) for r in (row, then)]
+            cells.append([sentence(h, row["verdict"], language), *both, effect(then)])
+    return cells
+
+
+def counts(rows, language):
+    """Return how many hypotheses of each family have which verdict: a head, and a row for each."""
+    place, cells = ("en", "zh").index(language), []
+    head = ["", *(names[place] for names in FAMILIES.values()), ("all", "合計")[place]]
+    for verdict, words in zip(VERDICTS, LABELS[language], strict=True):
+        found = Counter(row["family"] for row in rows if row["verdict"] == verdict)
+        cells.append([words, *(found[family] for family in FAMILIES), sum(found.values())])
+    return [head, *cells]
+
+
+def summary(rows):
+    """Return how many hypotheses there are, how many of each verdict, and the level of the rule."""
+    found = Counter(row["verdict"] for row in rows)
+    numbers = {verdict: found[verdict] for verdict in VERDICTS}
+    return numbers | {"all": len(rows), "level": LEVEL}
+
+
+def agreement(rows):
+    """Return for each trend of section 4 at equal train loss whether the networks share a verdict."""
+    of, states = {row["name"]: row["verdict"] for row in rows}, {}
+    for relation in RELATIONS:
+        found = {of[f"sensitivity.{net}.train_loss.{relation}"] for net in NETWORKS}
+        states[f"agree.{relation}"] = "yes" if len(found) == 1 else "no"
+    return states
+
+
+def taus(rows):
+    """Return the cells of the table of section 4: each tau and whether it is decided.
+
+    A row for each relation; columns: the three networks, each after equal epochs and at equal train
+    loss.
+    """
+    of = {row["name"]: row for row in rows}
+    cells = []
+    for relation in RELATIONS:
+        columns = [f"sensitivity.{net}.{stop}.{relation}" for net in NETWORKS for stop in STOPS]
+        decided = [of[name]["verdict"] in DECIDED for name in columns]
+        cells.append([relation, *zip(map(effect, map(of.get, columns)), decided, strict=True)])
+    return cells

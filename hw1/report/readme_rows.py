@@ -1,0 +1,98 @@
+"""The words of the tables in README.md; readme.py fills in the numbers."""
+
+ROWS = [  # question, command, finding with the names of facts.py in braces, figures
+    (
+        "Can a network fit random labels?",
+        "random_labels.py",
+        (
+            "With every label shuffled: train accuracy {rl.1.train_acc}, test accuracy"
+            " {rl.1.test_acc}, test loss {rl.1.test_loss}. With true labels: test accuracy"
+            " {rl.0.test_acc}."
+        ),
+        ["random_labels_mnist"],
+    ),
+    (
+        "Do more parameters overfit?",
+        "param_sweep.py",
+        (
+            "CNNs on {small.train_size} CIFAR-10 images: the test loss is lowest,"
+            " {small.lowest.test_loss}, at {small.lowest.params} parameters and"
+            " {small.last.test_loss} at {small.last.params}; the test accuracies there are"
+            " {small.lowest.test_acc} and {small.last.test_acc}. On {whole.train_size}:"
+            " {whole.lowest.test_loss} at {whole.lowest.params}, {whole.last.test_loss} at"
+            " {whole.last.params}; {whole.lowest.test_acc} and {whole.last.test_acc}."
+        ),
+        ["param_sweep_cifar10"],
+    ),
+    (
+        "And with label noise?",
+        "param_sweep.py --dataset mnist",
+        (
+            "{noise.train_size} MNIST images, {noise.label_corruption} of the labels shuffled: test"
+            " loss {noise.loss.valley.test_loss} at {noise.loss.valley.params} parameters,"
+            " {noise.loss.peak.test_loss} at {noise.loss.peak.params} and {noise.last.test_loss} at"
+            " {noise.last.params}; test accuracies {noise.loss.valley.test_acc},"
+            " {noise.loss.peak.test_acc} and {noise.last.test_acc}."
+        ),
+        ["param_sweep_mnist"],
+    ),
+    (
+        "What lies between two models?",
+        "interpolation.py",
+        (
+            "Test loss barrier on MNIST between batch sizes {path.batch_size.one} and"
+            " {path.batch_size.two}: {path.batch_size.different.none}; after weight matching"
+            " {path.batch_size.different.weight_matching}; from one initialisation"
+            " {path.batch_size.shared.none}. Between learning rates {path.lr.one} and"
+            " {path.lr.two}: {path.lr.different.none}; {path.lr.different.weight_matching};"
+            " {path.lr.shared.none}. Between two runs of one approach: {path.control.none.low} to"
+            " {path.control.none.high}."
+        ),
+        ["interpolation_mnist", "interpolation_cifar10"],
+    ),
+    (
+        "Does the batch size change sensitivity?",
+        "sensitivity.py",
+        (
+            "Kendall's tau of the test Jacobian norm with the batch size, at equal epochs and at"
+            " equal train loss: MNIST MLP"
+            " {sensitivity.mnist.mlp.epochs.jacobian_norm_test.batch_size} and"
+            " {sensitivity.mnist.mlp.train_loss.jacobian_norm_test.batch_size}; CIFAR-10 MLP"
+            " {sensitivity.cifar10.mlp.epochs.jacobian_norm_test.batch_size} and"
+            " {sensitivity.cifar10.mlp.train_loss.jacobian_norm_test.batch_size}; CIFAR-10 CNN"
+            " {sensitivity.cifar10.cnn.epochs.jacobian_norm_test.batch_size} and"
+            " {sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size}."
+        ),
+        ["sensitivity_mnist", "sensitivity_cifar10"],
+    ),
+    (
+        "Is a sharp minimum worse?",
+        "sharpness.py",
+        (
+            "Hessian norm at equal train loss, batch size {sharp.first} to {sharp.last}:"
+            " {sharp.train_loss.first.hessian_norm} to {sharp.train_loss.last.hessian_norm}. Its"
+            " tau with the test loss over {sharp.approaches} approaches:"
+            " {predictors.train_loss.hessian_norm.test_loss}. Rescaling the weights by {scale.high}"
+            " multiplies it by {scale.high.hessian_norm.times} and changes the outputs by at most"
+            " {scale.change} of the largest one."
+        ),
+        ["sharpness_mnist", "reparametrization_mnist"],
+    ),
+]
+TIMED = {  # a comparison of benchmark.py, in words
+    "mlp_epoch": "An epoch of the course's MNIST network, batch 64: times as fast as with a"
+    " `DataLoader`",
+    "cnn_epoch": "An epoch of a CIFAR-10 CNN of 100k parameters: times as fast as with a"
+    " `DataLoader` and PyTorch's usual memory layout",
+    "products_64": "The MNIST epoch, batch 64: times the duration of its bare matrix products",
+    "products_512": "The same, batch 512",
+    "instructions": "The MNIST epoch, batch 64, with AVX2: times the duration with the processor's"
+    " own widest instructions",
+    "two_runs": "Two runs in two processes: times the throughput of one after the other on all"
+    " threads",
+    "input_norms": "Both input norms of 10,000 images: times as fast as a loop over the images",
+    "hessian_norm": "Hessian norm over 60,000 images: times as fast as PyHessian at equal error",
+    "start": "From the start of `random_labels.py` to its first training step",
+    "memory_jobs8_cifar10": "Peak memory of `sensitivity.py --dataset cifar10 --jobs 8`, all"
+    " processes",
+}
