@@ -56,6 +56,7 @@ def terms(t):
 
 def blocks(t):
     """Return how the largest block of the Hessian compares with all of it."""
+    t = t[np.isfinite(t["hessian_norm_block"] + t["hessian_norm"])]
     ratio = t["hessian_norm_block"] / t["hessian_norm"]
     order = tau_interval(t["hessian_norm_block"], t["hessian_norm"], t["approach"])
     ends = {"low": text(min(ratio)), "high": text(max(ratio)), "mean": text(np.mean(ratio))}
@@ -83,7 +84,9 @@ def by_size(t):
 
 def extremes(last, of_base):
     """Return at equal train loss the approaches with the lowest test loss, and the flattest."""
-    of = {name: last[last["approach"] == name] for name in np.unique(last["approach"])}
+    lost = last["approach"][~np.isfinite(last["test_loss"] + last["hessian_norm"])]
+    names = [name for name in np.unique(last["approach"]) if name not in lost]
+    of = {name: last[last["approach"] == name] for name in names}
     means = {m: {k: rows[m].mean() for k, rows in of.items()} for m in ("test_loss", *NORMS)}
     norm = means["hessian_norm"]
     others = [name for name in of if not name.startswith("batch_size=")]

@@ -23,6 +23,8 @@ def random_labels(t):
     levels = np.unique(end["label_corruption"])
     d = settings(end) | {"levels": len(levels), "ln10": text(math.log(10))}
     d["fitted"] = text(curves.LEARNT, ".0%")
+    d["least_p"] = f"1/{math.factorial(len(levels)) // 2}"  # of a trend, two-sided
+    d["outside"] = text(2 * 0.5 ** d["seeds"], ".0%")  # all seeds on one side of the median
     for level in levels:
         rows = end[end["label_corruption"] == level]
         mine = [run for (own, _), run in runs.items() if own == level]

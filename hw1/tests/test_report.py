@@ -525,6 +525,21 @@ def test_a_column_of_words_where_numbers_belong_is_named(run, capsys):
     assert str(path) in fails(run, capsys)
 
 
+def test_models_that_diverged_or_never_reached_the_train_loss_are_no_fault(run):
+    measured = ["train_loss", "train_acc", "test_loss", "test_acc", "jacobian_norm_test"]
+    rows = {"stop": "train_loss"}
+    for column in (*measured, "test_confidence", "input_gradient_norm_test"):
+        where = rows | {"model": "cnn-16", "batch_size": "1024"}
+        change(run / "logs" / "sensitivity_cifar10.csv", column, "nan", **where)
+    for column in (*measured, "hessian_norm", "hessian_norm_block", "sharpness_ball", "residual"):
+        where = rows | {"approach": "batch_size=1024"}
+        change(run / "logs" / "sharpness_mnist.csv", column, "nan", **where)
+    folder, found = prepare(run)
+    assert found["numbers"]["conv.cnn.train_loss.last.test_loss"] == "—\u00a0[—,\u00a0—]"
+    assert found["numbers"]["sharp.best.name"] != "batch_size=1024"
+    assert all("nan" not in words_of(folder, language) for language in LANGUAGES)
+
+
 @pytest.mark.parametrize("name", ["random_labels_mnist", "interpolation_cifar10"])
 def test_a_missing_figure_names_its_command(run, capsys, name):
     (run / "figures" / f"{name}.pdf").unlink()
