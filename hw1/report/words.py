@@ -40,7 +40,7 @@ def bracketed(parts):
 def alike(numbers, spec=None):
     """Return three numbers as "a [b, c]", all with the digits that the largest one needs."""
     largest = max(map(abs, numbers))
-    digits = ",.0f" if largest >= 100 else ".2f" if largest >= 0.1 else ".4f"
+    digits = ",.0f" if largest >= 100 else ".1f" if largest >= 10 else ".3f"
     return bracketed([text(x, spec or (".0e" if 0 < largest < 1e-3 else digits)) for x in numbers])
 
 

@@ -177,7 +177,7 @@ def test_an_effect_is_printed_with_the_digits_of_its_kind():
     rescaled = {"name": "sharpness.rescaling.hessian", "effect": 4003.1, "low": 3144.8, "high": 9e3}
     assert found.effect(rescaled) == "4,003\u00a0[3,145,\u00a09,000]"
     small = {"name": "labels.chance", "effect": 0.0041, "low": 0.0, "high": 0.0068}
-    assert found.effect(small) == "0.0041\u00a0[0.0000,\u00a00.0068]"
+    assert found.effect(small) == "0.004\u00a0[0.000,\u00a00.007]"
     tiny = rescaled | {"name": "sharpness.rescaling.function", "effect": 6e-7, "high": 8e-7}
     assert found.effect(tiny | {"low": 5e-7}) == "6×10⁻⁷\u00a0[5×10⁻⁷,\u00a08×10⁻⁷]"
     few = {"name": "labels.test_acc", "effect": 0.5, "low": np.nan, "high": np.nan}
