@@ -6,6 +6,7 @@ that is why `lab` stands above PyTorch in the imports of every file. And the pro
 sentence if its current folder was deleted, in which PyTorch cannot be imported.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -21,9 +22,18 @@ def _end_quietly(*_):
 
 
 def is_script():
-    """Return whether the program is a script of hw1, and not one that imports its modules."""
-    path = Path(sys.argv[0]) if sys.argv else HW1  # a program that embeds Python may leave it empty
+    """Return whether Python was started to run a script of hw1, and not one that imports it.
+
+    A notebook's %run changes sys.argv, but not sys.orig_argv. Either may be empty.
+    """
+    path = Path(sys.argv[0]) if sys.argv and sys.argv[0] in sys.orig_argv else HW1
     return path.is_file() and path.resolve().parent == HW1
+
+
+def end_faster():
+    """Let Python end a script without a last look through all of PyTorch's objects (0.5 s)."""
+    if is_script():
+        gc.freeze()
 
 
 def end_if_script(code):

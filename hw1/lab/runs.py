@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from lab import HW1, INTERRUPTED, cache, end_if_script, files, interruptible, logs, say
+from lab import HW1, INTERRUPTED, cache, end_faster, end_if_script, files, interruptible, logs, say
 from lab.parallel import call, side_by_side, workers
 from lab.provenance import code_digest
 from lab.settings import COMMON, SettingError, check_setting, common, fingerprint
@@ -42,6 +42,8 @@ def run(args, columns, tasks, measure, check=None):
         say(f"\n{args.script}: stopped; {KEPT}", "stderr")
         end_if_script(INTERRUPTED)
         return INTERRUPTED
+    finally:
+        end_faster()
 
 
 def _run(args, columns, tasks, measure, check):

@@ -21,7 +21,7 @@ PINNED = {  # the vector instructions that every x86-64 machine of the last ten 
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "AVX2",
 }
-PRELOADED = ["torch", "torch._dynamo", "scipy.optimize", "scipy.sparse.linalg"]
+PRELOADED = ["torch", "torch._dynamo", "scipy.optimize", "scipy.sparse.linalg", "lab.frozen"]
 LONGEST = 60  # of the folder of the server's socket, whose own path may have a hundred characters
 
 
