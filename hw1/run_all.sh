@@ -11,7 +11,8 @@ the two Report.pdf. What is finished is kept: the same command goes on where it 
 Packages that are missing are installed into .venv first. Without MNIST or CIFAR-10 and without a
 network, everything is run on the 8x8 digits of scikit-learn, under file names that say so.
 
-  --quick            a small version of every figure, into hw1/quick, in about a minute; no report
+  --quick            a small version of every figure, all drawn at the end, into hw1/quick, in about
+                     a minute; no report
   --dataset NAME     every experiment on one data set: mnist, fashion_mnist, cifar10 or digits; no report
   --data-dir DIR     the folder of the data (default: $HW1_DATA, else data/)
   --out DIR          where logs/, figures/ and checkpoints/ go (default: hw1, or hw1/quick)
@@ -71,7 +72,7 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
     [[ $minutes != *"$1"* ]] || return 0
     set -- "$1" "$dataset"
   fi
-  "$python" "$here/$1.py" --dataset "$2" ${flags[@]+"${flags[@]}"} || code=$?
+  "$python" "$here/$1.py" --dataset "$2" ${quick:+--no-figures} ${flags[@]+"${flags[@]}"} || code=$?
   minutes+=$(awk -v s=$((SECONDS - start)) -v n="$1 $2" 'BEGIN {printf "%-24s %5.1f", n, s / 60}')$'\n'
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }

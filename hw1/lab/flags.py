@@ -46,6 +46,8 @@ def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
     add("--out", type=folder, metavar="DIR", help="(default: hw1, or hw1/quick with --quick)")
     add("--quick", action="store_true", help="a small version of it all (default: the whole)")
     add("--fresh", action="store_true", help="forget this script's earlier runs (default: go on)")
+    later = "leave the figures to plot_all.py (default: draw those of this script)"
+    add("--no-figures", action="store_true", help=later)
     args = parser.parse_args()
     args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2])
     args.epochs = args.epochs or (quick_epochs if args.quick else epochs[args.dataset])

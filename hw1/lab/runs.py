@@ -17,6 +17,7 @@ from lab.parallel import call, side_by_side, workers
 from lab.provenance import code_digest
 from lab.settings import COMMON, SettingError, check_setting, common, fingerprint
 from lab.store import restore, save
+from lab.tables import LOGS
 
 import train
 
@@ -65,7 +66,7 @@ def _run(args, columns, tasks, measure, check):
         path = args.out / "logs" / f"{log}_{args.dataset}"
         for line in logs.write(path, (*COMMON, *further), rows[log], about):
             say(f"{args.script}: {line}")
-    return 1 if draw(args) or bad or say.lost else 0
+    return 1 if draw(args, columns) or bad or say.lost else 0
 
 
 def _check_tasks(columns, tasks, measure, check):
@@ -85,10 +86,16 @@ def _check_tasks(columns, tasks, measure, check):
         raise SettingError(f"a task may hold plain values only: {error}") from None
 
 
-def draw(args):
-    """Draw the script's own figures; return the exit code of plot_all.py."""
+def draw(args, logs):
+    """Draw the figures of these logs, unless they are not wanted; return plot_all.py's exit code."""
+    if args.no_figures:
+        return 0
+    scripts = {LOGS[log] for log in logs if log in LOGS}  # a copy of a script has another name
+    if not scripts:
+        say(f"{args.script}: plot_all.py knows no figure of {', '.join(logs)}")
+        return 0
     command = [sys.executable, HW1 / "plot_all.py", "--out", args.out, "--dataset", args.dataset]
-    return subprocess.run([*command, "--only", args.script], check=False).returncode
+    return subprocess.run([*command, "--only", *sorted(scripts)], check=False).returncode
 
 
 def load(script, out=HW1, stop="epochs", **wanted):

@@ -101,10 +101,9 @@ def test_a_quick_run_writes_its_columns_rows_and_finite_numbers(script, tmp_path
 @pytest.fixture
 def here(monkeypatch, capsys):
     """Run a script in this process, without figures; return its exit code and what it printed."""
-    monkeypatch.setattr(runs, "draw", lambda args: 0)
 
     def main(script, *flags):
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, flags)])
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", "--no-figures", *map(str, flags)])
         try:
             code = importlib.import_module(script).main()
         except SystemExit as ended:
@@ -144,8 +143,9 @@ def test_every_flag_changes_something(here, tmp_path):
         assert code == 2 and "--device" in error
     code, _, error = sweep("--dask", "nowhere")
     assert code == 2 and "Traceback" not in error
-    done = start("param_sweep", tmp_path, "--seeds", "0", "--jobs", "2")
+    done = start("param_sweep", tmp_path, "--seeds", "0", "--jobs", "2", "--no-figures")
     assert "3 finished, 0 to do, 2 at a time on cpu" in done.stdout
+    assert done.returncode == 0 and not (tmp_path / "figures").exists()
 
 
 def test_help_shows_every_default(here):

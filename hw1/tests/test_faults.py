@@ -37,14 +37,8 @@ import train
 # ---- in this process: small runs, one at a time
 
 
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    """Drawing takes longer than these runs."""
-    monkeypatch.setattr(runs, "draw", lambda args: 0)
-
-
 def arguments(monkeypatch, out, *words):
-    command = ["random_labels.py", "--dataset", "digits", "--quick", "--jobs", "1"]
+    command = ["random_labels.py", "--dataset", "digits", "--quick", "--jobs", "1", "--no-figures"]
     monkeypatch.setattr(sys, "argv", [*command, "--seeds", "0", "--out", str(out), *words])
     return flags.arguments("Probe.", "digits", {"digits": 2, "mnist": 2}, quick_epochs=2)
 
@@ -225,6 +219,15 @@ def test_a_full_disk_leaves_old_files_and_nothing_half_written(monkeypatch, tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 2 and "File too large" in capsys.readouterr().err
     assert log(tmp_path) == wanted and not list(tmp_path.rglob("*.part"))
+
+
+def test_a_copy_of_a_script_draws_the_figure_of_its_log(monkeypatch, tmp_path, capsys):
+    """It ended with exit code 1, since plot_all.py does not know its name."""
+    args = arguments(monkeypatch, tmp_path)
+    args.script, args.no_figures = "my_random_labels", False
+    assert run(args) == 0 and (tmp_path / "figures" / "random_labels_digits.png").exists()
+    assert runs.draw(args, {"my_log": ()}) == 0
+    assert "my_random_labels: plot_all.py knows no figure of my_log" in capsys.readouterr().out
 
 
 def test_a_thread_can_run_an_experiment(monkeypatch, tmp_path):

@@ -198,6 +198,11 @@ def test_a_data_set_is_run_once_and_without_the_report(house):
     assert log[-1].endswith("plot_all.py --out hw1/quick --dataset digits")
 
 
+def test_a_quick_run_draws_each_figure_once(house):
+    _, log = house.bash("hw1/run_all.sh", "--quick")
+    assert all(("--no-figures" in line) == ("plot_all" not in line) for line in log[1:])
+
+
 def test_missing_data_is_digits_under_a_banner(house):
     done, log = house.bash("hw1/run_all.sh", "--quick", code_files="3")
     assert "None of it is MNIST or CIFAR-10" in done.stdout
