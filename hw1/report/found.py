@@ -82,12 +82,20 @@ def earlier():
     return {row["name"]: dict(zip(table.dtype.names, row.tolist(), strict=True)) for row in table}
 
 
+def changed(row, then):
+    """Return whether a hypothesis has another verdict now than it had then."""
+    return then["verdict"] != row["verdict"] != "not run"
+
+
 def differs(rows, language):
-    """Return the cells of what an earlier run found otherwise: sentence, verdict now and then, effect then."""
+    """Return the cells of what an earlier run had decided otherwise.
+
+    They are what is found now, the verdict now and then, and the effect then.
+    """
     cells, before = [], earlier()
     for h, row in zip(HYPOTHESES, rows, strict=True):
         then = before.get(h.name, row)
-        if stands_in_table(row) and then["verdict"] != row["verdict"] != "not run":
+        if stands_in_table(row) and then["verdict"] in DECIDED and changed(row, then):
             both = [label(r, language) for r in (row, then)]
             cells.append([sentence(h, row["verdict"], language), *both, effect(then)])
     return cells
@@ -107,7 +115,10 @@ def summary(rows):
     """Return how many hypotheses there are, how many of each verdict, and the level of the rule."""
     found = Counter(row["verdict"] for row in rows)
     numbers = {verdict: found[verdict] for verdict in VERDICTS}
-    return numbers | {"all": len(rows), "level": LEVEL}
+    before = earlier()
+    pairs = [(row, before[row["name"]]) for row in rows if row["name"] in before]
+    newly = sum(then["verdict"] == "undecided" and changed(row, then) for row, then in pairs)
+    return numbers | {"all": len(rows), "level": LEVEL, "newly": newly}
 
 
 def agreement(rows):

@@ -101,6 +101,10 @@ def made(tmp_path_factory):
         made_up.make(folder, dataset, [log])
         about = json.dumps(ABOUT | {"command": facts.command(log, dataset)})
         (folder / "logs" / f"{log}_{dataset}.json").write_text(about)
+    path = folder / "logs" / "param_sweep_mnist.csv"
+    with path.open(newline="") as file:  # a full run has label noise there in every row
+        rows = [row for row in csv.DictReader(file) if row["label_corruption"] == "0.2"]
+    made_up.write(folder, "param_sweep", "mnist", rows)
     shutil.copy(HW1 / "logs" / "benchmark.json", folder / "logs")
     return folder
 
@@ -335,6 +339,24 @@ def test_the_counts_are_those_of_all_verdicts(prepared):
     of = [state for h, state in zip(HYPOTHESES, states, strict=True)
           if h.name.startswith("sharpness.")]  # fmt: skip
     assert [row[column] for row in rows] == [of.count(verdict) for verdict in verdicts.VERDICTS]
+
+
+def test_what_an_earlier_run_had_decided_otherwise_is_told(monkeypatch):
+    rows = [
+        {"name": h.name, "family": h.name.partition(".")[0], "kind": h.kind, "verdict": "undecided"}
+        for h in HYPOTHESES
+    ]
+    rows[0]["verdict"], rows[1]["verdict"] = "supported", "contradicted"
+    old = {"effect": 0.5, "low": 0.4, "high": 0.6}
+    before = {
+        rows[0]["name"]: old | {"name": rows[0]["name"], "verdict": "contradicted"},
+        rows[1]["name"]: old | {"name": rows[1]["name"], "verdict": "undecided"},
+    }
+    monkeypatch.setattr(found, "earlier", lambda: before)
+    [[sentence, now, then, effect]] = found.differs(rows, "en")
+    assert sentence == verdicts.sentence(HYPOTHESES[0], "supported", "en")
+    assert (now, then, effect) == ("supported", "contradicted", "0.50\u00a0[0.40,\u00a00.60]")
+    assert found.summary(rows)["newly"] == 1
 
 
 def test_what_earlier_runs_found_is_about_the_hypotheses_of_today():
