@@ -259,6 +259,8 @@ def main():
     add("--dataset", metavar="NAME", help="(default: every data set that has a log)")
     add("--only", nargs="+", metavar="SCRIPT", choices=scripts, help="(default: all scripts)")
     args = parser.parse_args()
+    if args.dataset == "":
+        parser.error("argument --dataset: the name is empty")
     try:
         names = [args.dataset] if args.dataset else datasets(args.out / "logs")
         written = [path for name in names for path in draw(args.out, name, args.only)]

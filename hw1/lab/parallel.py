@@ -86,5 +86,5 @@ def call_here(report, function, arguments):
     torch.set_flush_denormal(True)
     try:
         return function(report, *arguments), None
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other calls go on
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the others go on
         return None, f"{type(error).__name__}: {error}"

@@ -73,6 +73,9 @@ def _check_tasks(columns, tasks, measure, check):
     """Raise SettingError if something cannot work, before the first run is trained."""
     if not inspect.isfunction(measure) or measure.__qualname__ != measure.__name__:
         raise SettingError("measure must be a function at the top level of the script")
+    if not Path(inspect.unwrap(measure).__code__.co_filename).is_file():
+        # Other processes have to import it, and the cache has to know its code.
+        raise SettingError("measure must stand in a file: start the script by the name of its file")
     if {task["log"] for task in tasks} != set(columns):
         raise SettingError(f"each log ({', '.join(columns)}) needs a task: is a list empty?")
     for task in tasks:

@@ -352,6 +352,7 @@ MISUSES = {  # what is wrong with COLUMNS, the tasks or the measure: what is sai
     "no rows": "measure must return a list of dicts",
     "an empty list": "measure must return a list of dicts",
     "no task": "needs a task: is a list empty?",
+    "an exit": "measuring dataset=digits, model=mlp-64-8-10, epochs=1, train_size=1000,",
     "a lambda": "measure must be a function at the top level",
     "a tensor": "a task may hold plain values only",
 }
@@ -359,6 +360,10 @@ MISUSES = {  # what is wrong with COLUMNS, the tasks or the measure: what is sai
 
 def no_rows(task, states, tensors):
     return None
+
+
+def ends(task, states, tensors):
+    sys.exit("of the script")
 
 
 def empty_list(task, states, tensors):
@@ -374,12 +379,12 @@ def test_a_mistake_in_an_experiment_is_one_sentence(misuse, tmp_path, monkeypatc
     columns = {"random_labels": random_labels.COLUMNS + ("extra",) * (misuse[:5] == "a col")}
     task = {"log": "random_labels", "runs": [run]}
     task |= {"x": torch.ones(1)} if misuse == "a tensor" else {}
-    measure = {"no rows": no_rows, "an empty list": empty_list, "a lambda": lambda *_: []}.get(
-        misuse, random_labels.measure
-    )
+    measures = {"no rows": no_rows, "an empty list": empty_list, "an exit": ends}
+    measures |= {"a lambda": lambda *_: []}
+    measure = measures.get(misuse, random_labels.measure)
     code = runs.run(args, columns, [task] * (misuse != "no task"), measure)
     error = capsys.readouterr().err
-    assert code == (1 if misuse in ("a column too many", "no rows", "an empty list") else 2)
+    assert code == (1 if misuse in {"a column too many", *measures} - {"a lambda"} else 2)
     assert MISUSES[misuse] in error and "Traceback" not in error
     assert not list((tmp_path / "logs").glob("*.csv"))
 

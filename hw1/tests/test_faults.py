@@ -491,12 +491,24 @@ SURROUNDINGS = {  # a command of bash around a script: exit code, and how the me
         "error: the current",
     ),
     "a temporary folder with a long name": (
-        "TMPDIR=$(mktemp -d -t XXX$(printf %080d)) SCRIPT",
+        'TMPDIR=$(mktemp -d -p "$PWD" $(printf %080d)XXX) SCRIPT',
         0,
         "",
     ),
     "an output in ASCII": ("PYTHONIOENCODING=ascii SCRIPT", 0, ""),
 }
+
+
+PIPED = "error: measure must stand in a file: start the script by the name of its file\n"
+
+
+def test_a_script_that_is_piped_into_python_says_what_to_do(undisturbed, tmp_path):
+    """Its processes could not import it, and memory was blamed. One job kept stale rows."""
+    command = [sys.executable, "-", *kill.FLAGS, "--out", tmp_path / "out"]
+    with open(undisturbed[0] / "param_sweep.py") as script:
+        options = {"stdin": script, "cwd": undisturbed[0], "capture_output": True, "text": True}
+        done = subprocess.run(command, check=False, **options)
+    assert (done.returncode, done.stderr) == (2, f"-: {PIPED}")
 
 
 @pytest.mark.parametrize("name", SURROUNDINGS)

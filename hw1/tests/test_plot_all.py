@@ -122,6 +122,12 @@ def test_only_the_figures_of_a_script(drawn, tmp_path, monkeypatch, script, figu
     assert {path.name for path in paths} == names(tmp_path)
 
 
+def test_a_data_set_without_a_name_is_refused(drawn):
+    """All data sets were drawn."""
+    result = plot(drawn[0], "--dataset", "")
+    assert result.returncode == 2 and "argument --dataset: the name is empty" in result.stderr
+
+
 def test_nothing_to_draw_is_one_sentence_with_the_command(tmp_path):
     made_up.make(tmp_path, "mnist", ["reparametrization"])
     commands = {
