@@ -8,11 +8,13 @@ import hashlib
 import json
 import shutil
 import zipfile
-from functools import cache
+from functools import cache, partial
 
 from lab import HW1, files, say
 from lab.provenance import capability, code_digest
 from lab.settings import QUICK
+from lab.store import make_folder
+from lab.tables import write
 
 import torch
 from filelock import FileLock, Timeout
@@ -51,17 +53,21 @@ def _laid_out(args, raw, version):
     digest = hashlib.sha256(version.encode()).hexdigest()[:16]
     folder = HW1 / "checkpoints" / "data"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
+        make_folder(folder)
     except OSError:  # a checkout that may only be read
         folder = args.out / "checkpoints"
     path = folder / f"{args.dataset}-{digest}.tensors"
     with FileLock(f"{path}.lock"):
         if not _sound(path):
-            part = path.with_name(f"{path.name}.part")
-            torch.save(data.standardise(raw), part)
-            part.replace(path)
+            write(path, partial(_save, data.standardise(raw)))
     return path
+
+
+def _save(tensors, path):
+    try:
+        torch.save(tensors, path)
+    except RuntimeError:  # PyTorch does not say why
+        raise OSError(f"cannot write {path}: is the disk full?") from None
 
 
 def _sound(path):

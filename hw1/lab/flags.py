@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from lab import HW1
 from lab.start import cores, pin_instructions
+from lab.store import make_folder
 from lab.tables import folder
 
 import torch
@@ -20,6 +20,24 @@ def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
     train_size: the same for --train-size, in scripts that train on a part of the data.
     """
     pin_instructions()
+    parser = _parser(doc, dataset, epochs, train_size)
+    args = parser.parse_args()
+    args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2])
+    args.epochs = args.epochs or (quick_epochs if args.quick else epochs[args.dataset])
+    if train_size:
+        args.train_size = args.train_size or train_size[args.dataset]
+    args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).absolute()
+    args.script = Path(sys.argv[0]).stem
+    _check(parser, args)
+    if args.device == "auto":
+        found = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
+        args.device = (found or ["cpu"])[0]
+    args.jobs = args.jobs or (cores() if args.device == "cpu" else 1)
+    return args
+
+
+def _parser(doc, dataset, epochs, train_size):
+    """Return the parser of the flags; see `arguments`."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,19 +66,7 @@ def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
     add("--fresh", action="store_true", help="forget this script's earlier runs (default: go on)")
     later = "leave the figures to plot_all.py (default: draw those of this script)"
     add("--no-figures", action="store_true", help=later)
-    args = parser.parse_args()
-    args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2])
-    args.epochs = args.epochs or (quick_epochs if args.quick else epochs[args.dataset])
-    if train_size:
-        args.train_size = args.train_size or train_size[args.dataset]
-    args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).absolute()
-    args.script = Path(sys.argv[0]).stem
-    _check(parser, args)
-    if args.device == "auto":
-        found = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
-        args.device = (found or ["cpu"])[0]
-    args.jobs = args.jobs or (cores() if args.device == "cpu" else 1)
-    return args
+    return parser
 
 
 def _each(values):
@@ -81,9 +87,7 @@ def _check(parser, args):
         parser.error("argument --dask: install it first: pip install dask[distributed]")
     try:
         for name in ("logs", "checkpoints"):
-            (args.out / name).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=args.out / name) as probe:  # a kill leaves nothing
-                probe.write(bytes(4096))
+            make_folder(args.out / name)
     except OSError as error:
         parser.error(f"argument --out: cannot write to {args.out}: {error.strerror}")
 

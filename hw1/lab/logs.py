@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 import time
+from operator import methodcaller
 
 from lab import files, provenance, tables
 
@@ -42,8 +43,7 @@ def about(args, data_digest, tasks, fingerprint):
 def write(path, columns, rows, about):
     """Write PATH.csv, PATH.json and packages.txt (the versions of all packages); say what was done.
 
-    Each is written beside its place and then renamed. rows: dicts with exactly these columns.
-    Floats are written with eight significant digits. A log of other settings that is there already
+    rows: dicts with exactly these columns. Floats are written with eight significant digits. A log of other settings that is there already
     is kept in the folder `earlier`.
     """
     text = io.StringIO()
@@ -56,12 +56,7 @@ def write(path, columns, rows, about):
     contents = {f"{path.name}.csv": text.getvalue(), "packages.txt": provenance.packages()}
     contents[f"{path.name}.json"] = json.dumps(about, indent=2) + "\n"
     for name, content in contents.items():
-        part = path.with_name(f"{name}.part")
-        try:
-            part.write_text(content)
-            part.replace(path.with_name(name))
-        finally:
-            part.unlink(missing_ok=True)  # still there if the disk is full
+        tables.write(path.with_name(name), methodcaller("write_text", content))
     return [*kept, f"wrote {path}.csv"]
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from functools import cache
 
 from lab import files
 
@@ -40,7 +41,7 @@ def thin(args, grid):
 
 def common(setting):
     """Return the common columns of a row about one run."""
-    row = {"n_params": count_params(train.network(setting))}
+    row = {"n_params": n_params(setting["model"], setting["dataset"])}
     return row | {name: setting[name] for name in COMMON if name != "n_params"}
 
 
@@ -91,17 +92,23 @@ def check_setting(setting):
             raise SettingError(f"{name} must be {wanted}, not {setting[name]!r}")
     if setting["target"] is not None and setting["max_epochs"] is None:
         raise SettingError("a run with a target needs max_epochs, where it ends at the latest")
-    dataset = files.DATASETS[setting["dataset"]]
+    n_params(setting["model"], setting["dataset"])
+
+
+@cache
+def n_params(model, dataset):
+    """Return how many parameters a model has. Raises SettingError unless it fits the data set."""
+    entry = files.DATASETS[dataset]
     try:
-        outputs = train.network(setting)(torch.zeros(1, *dataset.shape))
+        network = train.network(train.SETTING | {"model": model, "dataset": dataset})
+        outputs = network(torch.zeros(1, *entry.shape))
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise SettingError(f"model {setting['model']!r} cannot be used: {reason}") from None
-    if outputs.shape != (1, dataset.classes):
-        raise SettingError(
-            f"model {setting['model']!r} has {outputs.shape[-1]} outputs, but"
-            f" {setting['dataset']} has {dataset.classes} classes"
-        )
+        raise SettingError(f"model {model!r} cannot be used: {reason}") from None
+    if outputs.shape != (1, entry.classes):
+        found = f"{outputs.shape[-1]} outputs, but {dataset} has {entry.classes} classes"
+        raise SettingError(f"model {model!r} has {found}")
+    return count_params(network)
 
 
 def fingerprint(report, device="cpu"):

@@ -3,10 +3,18 @@
 import hashlib
 import io
 import os
+import tempfile
 
 from lab import say
 
 import torch
+
+
+def make_folder(path):
+    """Make a folder, unless it is there, and write to it, so that a failure is an OSError now."""
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path) as probe:  # a kill leaves nothing
+        probe.write(bytes(4096))
 
 
 def save(path, value):

@@ -102,8 +102,11 @@ def write_table(path, rows):
 def write(path, fill):
     """Call fill(PART) for a file beside `path`, then rename it to `path`."""
     part = path.with_name(path.name + ".part")
-    fill(part)
-    os.replace(part, path)
+    try:
+        fill(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # still there if the disk is full
 
 
 def folder(text):

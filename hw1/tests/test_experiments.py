@@ -282,6 +282,18 @@ def test_cifar10_has_two_sizes_and_two_networks(monkeypatch):
             assert kinds == {"mlp-3072-128-128-10", "cnn-16"} and len(settings_of) == 2 * 8 * 3
 
 
+def test_a_network_is_built_once_for_its_checks_and_rows(monkeypatch):
+    """Each of a hundred settings built it three times before the first run."""
+    built, network = [], train.network
+    monkeypatch.setattr(train, "network", lambda setting: built.append(1) or network(setting))
+    settings.n_params.cache_clear()
+    for seed in range(3):
+        setting = train.SETTING | {"dataset": "digits", "model": "mlp-64-8-10", "epochs": 1}
+        settings.check_setting(setting | {"seed": seed})
+        assert settings.common(setting)["n_params"] == 64 * 8 + 8 + 8 * 10 + 10
+    assert len(built) == 1
+
+
 def test_importing_a_script_does_nothing(tmp_path):
     code = "import random_labels, param_sweep, interpolation, sensitivity, sharpness, plot_all"
     options = {"cwd": tmp_path, "capture_output": True, "text": True}

@@ -182,6 +182,7 @@ def test_damaged_cached_tensors_are_made_again(monkeypatch, tmp_path, damage):
     shutil.rmtree(tmp_path / "checkpoints" / "random_labels_digits")
     assert run(args) == 0
     assert log(tmp_path) == wanted and path.read_bytes() == sound and not trap.exists()
+    assert {file.suffix for file in path.parent.iterdir()} == {".tensors", ".lock"}
 
 
 @pytest.mark.parametrize(
@@ -211,14 +212,28 @@ def test_a_full_disk_leaves_old_files_and_nothing_half_written(monkeypatch, tmp_
         assert run(arguments(monkeypatch, tmp_path, "--seeds", "0", "1")) == 1
     message = capsys.readouterr().err
     assert "seed=1" in message and "No space left" in message and "Traceback" not in message
+    monkeypatch.setattr(cache, "make_folder", lambda path: None)  # the data are there already
+    assert run_with_limit(args, 50) == 2 and "File too large" in capsys.readouterr().err
+    assert log(tmp_path) == wanted and not list(tmp_path.rglob("*.part"))
+
+
+def run_with_limit(args, size):
+    """Run with files of this size at most, which is what a full disk is like."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
-        code = run(args)
+        return run(args)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert code == 2 and "File too large" in capsys.readouterr().err
-    assert log(tmp_path) == wanted and not list(tmp_path.rglob("*.part"))
+
+
+def test_a_disk_without_room_for_the_data_is_one_sentence(monkeypatch, tmp_path, capsys):
+    """It was a traceback of PyTorch: unexpected pos 1024 vs 918."""
+    monkeypatch.setattr(cache, "HW1", tmp_path)
+    assert run_with_limit(arguments(monkeypatch, tmp_path / "out"), 50_000) == 2
+    error = capsys.readouterr().err
+    assert "is the disk full?" in error and error.count("\n") == 1
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_copy_of_a_script_draws_the_figure_of_its_log(monkeypatch, tmp_path, capsys):
