@@ -77,15 +77,16 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }
 
-# Minutes on two cores of an AMD EPYC, 56 to 88 GFLOP/s a core, rounded up (`seconds` and
-# `core_gflops` in the .json). Figures carry the names of script and data.
-run random_labels mnist    # 28 by estimate: its recipe is newer than its log
-run param_sweep cifar10    # 7
+# Minutes on two cores of 80 GFLOP/s each, by estimate from single runs: almost three hours in all.
+# Figures carry the names of script and data.
+run random_labels mnist    # 40
+run param_sweep cifar10    # 40
 run param_sweep mnist      # 5
-run interpolation mnist    # 8
-run sensitivity mnist      # 4
-run sensitivity cifar10    # 4
-run sharpness mnist        # 17; also reparametrization_mnist and predictors_*
+run interpolation mnist    # 10
+run interpolation cifar10  # 15
+run sensitivity mnist      # 5
+run sensitivity cifar10    # 30
+run sharpness mnist        # 25; also reparametrization_mnist and predictors_*
 "$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"}
 
 if [ -z "$quick$dataset" ]; then # the report is about the full run: it stops where the logs differ

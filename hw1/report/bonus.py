@@ -102,7 +102,10 @@ def extremes(last, of_base):
 
 
 def approaches(t, language):
-    """Return each approach in words: its setting, and the optimizer or rate that comes with it."""
+    """Return each approach in words: its setting, and the optimizer or rate that comes with it.
+
+    "approaches" are all of them but the batch sizes.
+    """
     names = {"lr": "learning rate", "batch_size": "batch size", "weight_decay": "weight decay"}
     if language == "zh":
         names |= {"lr": "學習率", "batch_size": "批次大小"}
@@ -113,7 +116,8 @@ def approaches(t, language):
         if name == "optimizer":
             words = f"{optimizer(value)}, {names['lr']} {setting(row['lr'])}"
         found[approach] = words + " (AdamW)" * (row["optimizer"] == "adamw")
-    return found
+    others = [words for name, words in found.items() if not name.startswith("batch_size=")]
+    return found | {"approaches": {"en": "; ", "zh": "；"}[language].join(others)}
 
 
 def times(ratio):

@@ -32,7 +32,7 @@ def verdicts(found, counts):
     yes, no, open_, lost = (row[-1] for row in each)
     sentence = (
         f"Before the run, {yes + no + open_ + lost} statements from the literature were written"
-        f" down, each with its statistic and its predicted sign. Its logs support {yes}, contradict"
+        f" down, each with its statistic and its predicted sign. The logs support {yes}, contradict"
         f" {no}, leave {open_} undecided and cannot test {lost}; all of them are in"
         " [verdicts.csv](hw1/figures/verdicts.csv). Here are the main ones, those that contradict"
         " the literature first. The effect is Kendall's tau with its 95% interval; for a statement"

@@ -176,7 +176,7 @@ def test_every_flag_of_the_help_exists():
     assert all(flag in source for flag in set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"})
 
 
-SCRIPTS = ["random_labels", "param_sweep", "param_sweep", "interpolation"]
+SCRIPTS = ["random_labels", "param_sweep", "param_sweep", "interpolation", "interpolation"]
 SCRIPTS += ["sensitivity", "sensitivity", "sharpness"]
 
 
