@@ -6,18 +6,17 @@ a log has the same bytes whatever the number of jobs and however often the scrip
 
 import inspect
 import json
-import math
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from lab import HW1, INTERRUPTED, cache, end_faster, end_if_script, files, interruptible, logs, say
-from lab.parallel import call, side_by_side, workers
-from lab.provenance import code_digest
-from lab.settings import COMMON, SettingError, check_setting, common, fingerprint
-from lab.store import restore, save
+from lab.parallel import call, workers
+from lab.settings import COMMON, SettingError, check_setting, fingerprint
+from lab.store import restore
 from lab.tables import LOGS
+from lab.work import measure_all, train_all
 
 import train
 
@@ -52,8 +51,8 @@ def _run(args, columns, tasks, measure, check):
     _check_tasks(columns, tasks, measure, check)
     with workers(args.jobs, args.dask) as found:  # they start while the data are read
         context = cache.prepare(args)
-        states, seconds, bad = _train_all(args, tasks, context, found)
-        rows, failed = _measure_all(args, columns, tasks, measure, states, context, found)
+        states, seconds, bad = train_all(args, tasks, context, found)
+        rows, failed = measure_all(args, columns, tasks, measure, states, context, found)
         bits = call(found, fingerprint, args.device)
     for message in bad + failed:
         say(f"{args.script}: {message}", "stderr")
@@ -121,98 +120,3 @@ def load(script, out=HW1, stop="epochs", **wanted):
         raise ValueError(f"{len(found)} finished runs of {script} have {wanted}: {hint}")
     [state] = found.values()
     return train.network(state["setting"], state["stops"][stop]["weights"])
-
-
-def _train_all(args, tasks, context, found):
-    """Train every distinct setting of the tasks.
-
-    Returns a dict from setting to the file of its state, the runs' seconds, and what went wrong.
-    """
-    salt = cache.salt(context, code_digest(train.train))
-    settings = {cache.key(salt, setting): setting for task in tasks for setting in task["runs"]}
-    states = {key: context["folder"] / f"{key}.state" for key in settings}
-    costs = {key: 0 if states[key].exists() else _cost(settings[key]) for key in settings}
-    done = list(costs.values()).count(0)
-    say(
-        f"{args.script}: {len(settings)} runs on {args.dataset}: {done} finished,"
-        f" {len(settings) - done} to do, {args.jobs} at a time on {args.device};"
-        f" then {len(tasks)} measurements"
-    )
-    longest_first = sorted(settings, key=lambda key: -costs[key])
-    calls = {key: (settings[key], context, states[key]) for key in longest_first}
-    seconds, bad = 0, []
-    title = f"{args.script}: training"
-    for key, value, error in side_by_side(found, title, _train, calls, costs):
-        name = _name(settings[key])
-        if error:
-            bad.append(f"the run with {name} failed: {error}")
-            continue
-        finite, reached, run_seconds = value
-        seconds += run_seconds
-        if not finite:
-            bad.append(f"the run with {name} diverged: its loss became infinite or NaN")
-        elif not reached:
-            bad.append(f"the run with {name} ended before its train loss was under the target")
-    return {json.dumps(settings[key]): states[key] for key in settings}, seconds, bad
-
-
-def _measure_all(args, columns, tasks, measure, states, context, found):
-    """Measure every task whose runs are finished; return the rows by log, and what went wrong."""
-    salt = cache.salt(context, code_digest(train.train, measure))
-    calls = {}
-    for number, task in enumerate(tasks):
-        paths = [states[json.dumps(setting)] for setting in task["runs"]]
-        rows_path = context["folder"] / f"{cache.key(salt, task)}.rows"
-        calls[number] = (measure, task, paths, context, rows_path)
-    rows, failed = {}, []
-    title = f"{args.script}: measuring"
-    for number, value, error in side_by_side(found, title, _measure, calls):
-        rows[number], log = value, tasks[number]["log"]
-        error = error or _wrong_rows(value, (*COMMON, *columns[log]))
-        if error:
-            names = " and ".join(_name(setting) for setting in tasks[number]["runs"])
-            failed.append(f"measuring {names} for {log} failed: {error}")
-    by_log = {log: [] for log in columns}
-    for number, task in enumerate(tasks):
-        by_log[task["log"]] += rows[number] or []
-    return by_log, failed
-
-
-def _wrong_rows(rows, names):
-    """Return what is wrong with the rows that `measure` gave, or None."""
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        return "measure must return a list of dicts, at least one"
-    differ = sorted({name for row in rows for name in {*row} ^ {*names}})
-    return f"its rows and COLUMNS differ in {', '.join(differ)}" if differ else None
-
-
-def _train(report, setting, context, path):
-    tensors = cache.tensors(context["tensors"], context["device"])
-    state = train.train(setting, tensors, path, report)
-    reached = all(stop["reached"] for stop in state["stops"].values())
-    losses = [row[name] for row in state["history"] for name in row if name.endswith("loss")]
-    return state["finite"] and all(map(math.isfinite, losses)), reached, state["seconds"]
-
-
-def _measure(report, measure, task, paths, context, rows_path):
-    rows = restore(rows_path)
-    if rows is None:
-        states = [restore(path) for path in paths]
-        if not all(states):
-            raise RuntimeError("a run that it needs is not finished")
-        rows = measure(task, states, cache.tensors(context["tensors"], context["device"]))
-        save(rows_path, rows)
-    return rows
-
-
-def _name(setting):
-    return ", ".join(f"{k}={v}" for k, v in setting.items() if v != train.SETTING[k])
-
-
-def _cost(setting):
-    """Return a guess at the work in one run, in multiply-adds."""
-    size = setting["train_size"] or 60_000
-    each = 8 if setting["model"].startswith("cnn") else 3  # a kernel works at many positions
-    work = each * common(setting)["n_params"] + 2e6 / setting["batch_size"] + 1e5
-    late = 30 * setting["batch_size"] / size if setting["target"] else 0  # few steps an epoch
-    return setting["epochs"] * (1 + late) * size * work

@@ -1,0 +1,110 @@
+"""The work of an experiment, side by side: its training runs, then its measurements.
+
+Each is kept in the cache when it is finished, and read from there by the next start.
+"""
+
+import json
+import math
+
+from lab import cache, say
+from lab.parallel import side_by_side
+from lab.provenance import code_digest
+from lab.settings import COMMON, common
+from lab.store import restore, save
+
+import train
+
+
+def train_all(args, tasks, context, found):
+    """Train every distinct setting of the tasks.
+
+    Returns a dict from setting to the file of its state, the runs' seconds, and what went wrong.
+    """
+    salt = cache.salt(context, code_digest(train.train))
+    settings = {cache.key(salt, setting): setting for task in tasks for setting in task["runs"]}
+    states = {key: context["folder"] / f"{key}.state" for key in settings}
+    costs = {key: 0 if states[key].exists() else _cost(settings[key]) for key in settings}
+    done = list(costs.values()).count(0)
+    say(
+        f"{args.script}: {len(settings)} runs on {args.dataset}: {done} finished,"
+        f" {len(settings) - done} to do, {args.jobs} at a time on {args.device};"
+        f" then {len(tasks)} measurements"
+    )
+    longest_first = sorted(settings, key=lambda key: -costs[key])
+    calls = {key: (settings[key], context, states[key]) for key in longest_first}
+    seconds, bad = 0, []
+    title = f"{args.script}: training"
+    for key, value, error in side_by_side(found, title, _train, calls, costs):
+        name = _name(settings[key])
+        if error:
+            bad.append(f"the run with {name} failed: {error}")
+            continue
+        finite, reached, run_seconds = value
+        seconds += run_seconds
+        if not finite:
+            bad.append(f"the run with {name} diverged: its loss became infinite or NaN")
+        elif not reached:
+            bad.append(f"the run with {name} ended before its train loss was under the target")
+    return {json.dumps(settings[key]): states[key] for key in settings}, seconds, bad
+
+
+def measure_all(args, columns, tasks, measure, states, context, found):
+    """Measure every task whose runs are finished; return the rows by log, and what went wrong."""
+    salt = cache.salt(context, code_digest(train.train, measure))
+    calls = {}
+    for number, task in enumerate(tasks):
+        paths = [states[json.dumps(setting)] for setting in task["runs"]]
+        rows_path = context["folder"] / f"{cache.key(salt, task)}.rows"
+        calls[number] = (measure, task, paths, context, rows_path)
+    rows, failed = {}, []
+    title = f"{args.script}: measuring"
+    for number, value, error in side_by_side(found, title, _measure, calls):
+        rows[number], log = value, tasks[number]["log"]
+        error = error or _wrong_rows(value, (*COMMON, *columns[log]))
+        if error:
+            names = " and ".join(_name(setting) for setting in tasks[number]["runs"])
+            failed.append(f"measuring {names} for {log} failed: {error}")
+    by_log = {log: [] for log in columns}
+    for number, task in enumerate(tasks):
+        by_log[task["log"]] += rows[number] or []
+    return by_log, failed
+
+
+def _wrong_rows(rows, names):
+    """Return what is wrong with the rows that `measure` gave, or None."""
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        return "measure must return a list of dicts, at least one"
+    differ = sorted({name for row in rows for name in {*row} ^ {*names}})
+    return f"its rows and COLUMNS differ in {', '.join(differ)}" if differ else None
+
+
+def _train(report, setting, context, path):
+    tensors = cache.tensors(context["tensors"], context["device"])
+    state = train.train(setting, tensors, path, report)
+    reached = all(stop["reached"] for stop in state["stops"].values())
+    losses = [row[name] for row in state["history"] for name in row if name.endswith("loss")]
+    return state["finite"] and all(map(math.isfinite, losses)), reached, state["seconds"]
+
+
+def _measure(report, measure, task, paths, context, rows_path):
+    rows = restore(rows_path)
+    if rows is None:
+        states = [restore(path) for path in paths]
+        if not all(states):
+            raise RuntimeError("a run that it needs is not finished")
+        rows = measure(task, states, cache.tensors(context["tensors"], context["device"]))
+        save(rows_path, rows)
+    return rows
+
+
+def _name(setting):
+    return ", ".join(f"{k}={v}" for k, v in setting.items() if v != train.SETTING[k])
+
+
+def _cost(setting):
+    """Return a guess at the work in one run, in multiply-adds."""
+    size = setting["train_size"] or 60_000
+    each = 8 if setting["model"].startswith("cnn") else 3  # a kernel works at many positions
+    work = each * common(setting)["n_params"] + 2e6 / setting["batch_size"] + 1e5
+    late = 30 * setting["batch_size"] / size if setting["target"] else 0  # few steps an epoch
+    return setting["epochs"] * (1 + late) * size * work
