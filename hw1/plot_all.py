@@ -59,7 +59,7 @@ def random_labels(logs, about):
     curve(axes[3], *stats.epochs_to_fit(t, FITTED), BLACK, marker="o")
     axes[3].set(xlabel=label("label_corruption"), ylabel=f"epochs to fit {FITTED:.0%}")
     axes[3].set_ylim(0)
-    return legend(fig, keys, [BLACK] * 2, lost="diverged or never reached", dense=True), {}
+    return legend(fig, keys, [BLACK] * 2, lost="diverged or never", dense=True), {}
 
 
 def param_sweep(logs, about):
@@ -160,7 +160,7 @@ def sharpness(logs, about):
         {"hessian_norm": "nats", "test_loss": "nats\n(natural log)"},
     )
     columns = [c for c in (*stats.SHARPNESS, stats.ADAPTIVE, "test_loss") if c in t.dtype.names]
-    height = 0.9 + len(STOPS) * (0.2 + 0.155 * len(names))
+    height = 0.9 + len(STOPS) * (0.2 + 0.155 * max(len(names), 7))  # 7: room for the stop
     fig, axes = subplots(len(STOPS), len(columns), height, sharex="col", sharey=True)
     shades = itertools.cycle(RADII)
     series = {e: (rf"$\epsilon$ = {e:g}", *next(shades)) for e in radii}
