@@ -89,7 +89,7 @@ run sensitivity cifar10    # 30
 run sharpness mnist        # 25; also reparametrization_mnist and predictors_*
 "$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"}
 
-if [ -z "$quick$dataset" ]; then # the report is about the full run: it stops where the logs differ
+if [ -z "$quick$dataset" ]; then # the report is about the full run
   elsewhere=()
   if [ "$out" != "$here" ]; then elsewhere=(--out "$out"); fi
   "$python" "$here/report/build.py" ${elsewhere[@]+"${elsewhere[@]}"} || status=1
