@@ -77,7 +77,12 @@ def _check_tasks(columns, tasks, measure, check):
         raise SettingError("measure must stand in a file: start the script by the name of its file")
     if {task["log"] for task in tasks} != set(columns):
         raise SettingError(f"each log ({', '.join(columns)}) needs a task: is a list empty?")
+    for log, further in columns.items():
+        if twice := {name for name in further if [*COMMON, *further].count(name) > 1}:
+            raise SettingError(f"{log} has a column twice: {', '.join(sorted(twice))}")
     for task in tasks:
+        if not task["runs"]:
+            raise SettingError(f"a task for {task['log']} names no runs")
         for setting in task["runs"]:
             check_setting(setting)
         if check:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import files, provenance
+from lab import files, start
 
 import pytest
 import torch
@@ -78,11 +78,11 @@ def test_no_process_outlives_it(quick):
 
 def test_the_instructions_are_the_pinned_and_the_processors_own(quick):
     """PyTorch tells which instructions it uses; a fresh process says which it would choose."""
-    own = {name: value for name, value in os.environ.items() if name not in provenance.PINNED}
+    own = {name: value for name, value in os.environ.items() if name not in start.PINNED}
     code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
     found = [
         subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip()
-        for environment in (own | provenance.PINNED, own)
+        for environment in (own | start.PINNED, own)
     ]
     settings = {row["setting"] for row in quick[0] if row["comparison"] == "instructions"}
     assert [setting.split("; ")[-1] for setting in settings] == [" beside ".join(found)]

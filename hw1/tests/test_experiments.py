@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 from lab import files, flags, runs, settings
 
@@ -294,6 +295,14 @@ def test_a_network_is_built_once_for_its_checks_and_rows(monkeypatch):
     assert len(built) == 1
 
 
+@pytest.mark.parametrize("length", range(1, 15))
+def test_a_quick_run_takes_the_first_the_middle_and_the_last_value(length):
+    grid = list(range(length))
+    few = settings.thin(SimpleNamespace(quick=True), grid)
+    assert few == (grid if length < 4 else [0, length // 2, length - 1])
+    assert settings.thin(SimpleNamespace(quick=False), grid) == grid
+
+
 def test_importing_a_script_does_nothing(tmp_path):
     code = "import random_labels, param_sweep, interpolation, sensitivity, sharpness, plot_all"
     options = {"cwd": tmp_path, "capture_output": True, "text": True}
@@ -364,6 +373,8 @@ MISUSES = {  # what is wrong with COLUMNS, the tasks or the measure: what is sai
     "no rows": "measure must return a list of dicts",
     "an empty list": "measure must return a list of dicts",
     "no task": "needs a task: is a list empty?",
+    "no runs": "a task for random_labels names no runs",
+    "a name twice": "random_labels has a column twice: epoch, seed",
     "an exit": "measuring dataset=digits, model=mlp-64-8-10, epochs=1, train_size=1000,",
     "a lambda": "measure must be a function at the top level",
     "a tensor": "a task may hold plain values only",
@@ -389,7 +400,8 @@ def test_a_mistake_in_an_experiment_is_one_sentence(misuse, tmp_path, monkeypatc
     args = flags.arguments("", "digits", {"digits": 1}, 1)
     run = settings.setting(args, model="mlp-64-8-10")
     columns = {"random_labels": random_labels.COLUMNS + ("extra",) * (misuse[:5] == "a col")}
-    task = {"log": "random_labels", "runs": [run]}
+    columns["random_labels"] += ("epoch", "seed") * (misuse == "a name twice")
+    task = {"log": "random_labels", "runs": [run] * (misuse != "no runs")}
     task |= {"x": torch.ones(1)} if misuse == "a tensor" else {}
     measures = {"no rows": no_rows, "an empty list": empty_list, "an exit": ends}
     measures |= {"a lambda": lambda *_: []}
