@@ -37,12 +37,8 @@ BATCH_SIZES = {
     "digits": (4, 8, 16, 32, 64, 128, 256, 512),
 }
 TRAIN_SIZE = {"mnist": None, "fashion_mnist": None, "cifar10": 10_000, "digits": None}
-TARGET = {
-    "mnist": 0.03,
-    "fashion_mnist": 0.3,
-    "cifar10": 1.2,
-    "digits": 0.1,
-}  # train loss at which all are compared
+# Train loss at which all are compared:
+TARGET = {"mnist": 0.03, "fashion_mnist": 0.3, "cifar10": 1.2, "digits": 0.1}
 MAX_EPOCHS = 1000  # to reach it
 PROBE = 10_000
 COLUMNS = ("stop", "epoch", *train.METRICS, "test_confidence")

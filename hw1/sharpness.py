@@ -34,12 +34,8 @@ OTHERS = {  # approaches beside the batch size, each a change of BASE
     "weight_decay=0.1": {"optimizer": "adamw", "weight_decay": 0.1},
     "dropout=0.1": {"dropout": 0.1},
 }
-TARGET = {
-    "mnist": 0.03,
-    "fashion_mnist": 0.4,
-    "cifar10": 1.7,
-    "digits": 0.2,
-}  # train loss at which all are compared
+# Train loss at which all are compared:
+TARGET = {"mnist": 0.03, "fashion_mnist": 0.4, "cifar10": 1.7, "digits": 0.2}
 MAX_EPOCHS = 1500  # to reach it
 EPSILONS = (1e-4, 5e-4, 1e-3)
 EPSILON = 5e-4  # of the rescaled networks
