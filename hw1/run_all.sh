@@ -11,8 +11,8 @@ the two Report.pdf. What is finished is kept: the same command goes on where it 
 Packages that are missing are installed into .venv first. Without MNIST or CIFAR-10 and without a
 network, everything is run on the 8x8 digits of scikit-learn, under file names that say so.
 
-  --quick            a small version of every figure, all drawn at the end, into hw1/quick, in about
-                     a minute; no report
+  --quick            a small version of every figure, all drawn at the end, into hw1/quick, in a few
+                     minutes; no report
   --dataset NAME     every experiment on one data set: mnist, fashion_mnist, cifar10 or digits; no report
   --data-dir DIR     the folder of the data (default: $HW1_DATA, else data/)
   --out DIR          where logs/, figures/ and checkpoints/ go (default: hw1, or hw1/quick)
