@@ -18,6 +18,7 @@ import copy
 import sys
 
 from lab import flags, runs, settings
+from lab.landscape import parameter_vector
 
 import torch
 from torch import nn
@@ -92,17 +93,12 @@ def measure(task, states, tensors):
         model.to(tensors[0].device)
     rows = []
     for alignment, end in ends.items():
-        one, two = (weights(model) for model in (first, end))
+        one, two = (parameter_vector(model) for model in (first, end))
         row |= {"alignment": alignment, "weight_norm_1": one.norm().item()}
         row |= {"weight_norm_2": two.norm().item(), "distance": (two - one).norm().item()}
         for alpha, values in along(first, end, task["alphas"], *tensors):
             rows.append(row | {"alpha": alpha} | values)
     return rows
-
-
-def weights(model):
-    """Return all parameters as one vector in float64."""
-    return torch.cat([p.detach().reshape(-1) for p in model.parameters()]).double()
 
 
 @torch.no_grad()

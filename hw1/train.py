@@ -2,8 +2,8 @@
 
 A run is described completely by its setting, a flat dict: SETTING below has every key and its
 default. Three seeds are derived from the one in the setting: for shuffling the labels, for the
-initial weights and for the order of the batches. Within an epoch the host
-waits for the device only to compare a loss with a target.
+initial weights and for the order of the batches. Within an epoch the host waits for the device only
+to measure a loss.
 """
 
 import hashlib

@@ -106,9 +106,7 @@ def approaches(t, language):
 
     "approaches" are all of them but the batch sizes.
     """
-    names = {"lr": "learning rate", "batch_size": "batch size", "weight_decay": "weight decay"}
-    if language == "zh":
-        names |= {"lr": "學習率", "batch_size": "批次大小"}
+    names = ENGLISH | (CHINESE if language == "zh" else {})
     found = {}
     for approach in np.unique(t["approach"]):
         row, (name, _, value) = t[t["approach"] == approach][0], approach.partition("=")

@@ -9,9 +9,9 @@ element for each model; for a statement about every seed {"value", "line"}: a nu
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
+from lab.stats import TARGETS
 
-GAPS = {"loss_gap": ("test_loss", "train_loss"), "acc_gap": ("train_acc", "test_acc")}
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def some(t, message):
 
 def models(log, dataset, x, y, setting, **where):
     """Return the data of a trend or a correlation: columns (or gaps) x and y of each model."""
-    (x1, *x2), (y1, *y2) = (GAPS.get(name, (name,)) for name in (x, y))
+    (x1, *x2), (y1, *y2) = (TARGETS.get(name, (name,)) for name in (x, y))
 
     def data(logs):
         t = rows(logs, log, dataset, (x1, *x2, y1, *y2, setting, "seed"), **where)
