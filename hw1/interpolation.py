@@ -151,4 +151,4 @@ def interpolate(first, second, alpha):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.start(main))

@@ -36,7 +36,7 @@ def main():
     for size in sizes[:1] if args.quick else sizes:
         widths, shared = MLP_WIDTHS, {"label_corruption": 0.2, "batch_size": 128}
         if args.dataset == "cifar10":
-            widths = CNN_WIDTHS + (WIDER if size <= FEW else ())
+            widths = CNN_WIDTHS + (WIDER if size <= FEW and not args.quick else ())
             shared = {"batch_size": 16 if size <= FEW else 64}
         for width in settings.thin(args, widths):
             mlp = settings.mlp_for(args.dataset, width)
@@ -59,4 +59,4 @@ def measure(task, states, tensors):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.start(main))

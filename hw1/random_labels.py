@@ -52,4 +52,4 @@ def measure(task, states, tensors):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.start(main))

@@ -29,7 +29,7 @@ HIDDEN = {
     "cifar10": (128, 128),
     "digits": (32, 32),
 }
-CNN = "cnn-16"  # trained on CIFAR-10 beside the MLP
+CNN, QUICK_CNN = "cnn-16", "cnn-4"  # trained on CIFAR-10 beside the MLP
 BATCH_SIZES = {
     "mnist": (32, 64, 128, 256, 512, 1024, 2048, 4096),
     "fashion_mnist": (32, 64, 128, 256, 512, 1024, 2048, 4096),
@@ -50,7 +50,8 @@ def main():
     """Train one network at eight or more batch sizes; measure it at two stops."""
     args = flags.arguments(__doc__, "mnist", EPOCHS, quick_epochs=3, train_size=TRAIN_SIZE)
     models = [settings.mlp_for(args.dataset, *HIDDEN[args.dataset])]
-    models += [CNN] if args.dataset == "cifar10" else []
+    if args.dataset == "cifar10":
+        models.append(QUICK_CNN if args.quick else CNN)
     sizes = settings.thin(args, BATCH_SIZES[args.dataset])
     tasks = []
     for model, batch_size, seed in itertools.product(models, sizes, args.seeds):
@@ -59,7 +60,7 @@ def main():
             model=model,
             batch_size=batch_size,
             train_size=args.train_size,
-            target=1.9 if args.quick else TARGET[args.dataset],
+            target=settings.quick_target(args) or TARGET[args.dataset],
             max_epochs=max(MAX_EPOCHS, args.epochs),
             seed=seed,
         )
@@ -92,4 +93,4 @@ def confidence(model, x):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.start(main))

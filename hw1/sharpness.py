@@ -55,7 +55,7 @@ def main():
     approaches = {f"batch_size={size}": {"batch_size": size} for size in BATCH_SIZES} | OTHERS
     model = settings.mlp_for(args.dataset, *HIDDEN[args.dataset])
     shared = {"model": model, "max_epochs": max(MAX_EPOCHS, args.epochs)}
-    shared["target"] = 2.0 if args.quick else TARGET[args.dataset]
+    shared["target"] = settings.quick_target(args) or TARGET[args.dataset]
     tasks = []
     for seed in args.seeds:  # the longest to measure come first
         setting = settings.setting(args, **shared, **BASE, seed=seed)
@@ -124,4 +124,4 @@ def rescaled_row(model, scale, x_train, y_train, x_test, y_test):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.start(main))

@@ -129,8 +129,8 @@ def prepare(setting, tensors):
 def network(setting, weights=None, device="cpu"):
     """Return the setting's network, as initialised from its seed or with the given weights."""
     generator = torch.Generator().manual_seed(seed_for(setting["seed"], "weights"))
-    (channels, _, _), classes = DATASETS[setting["dataset"]][:2]
-    model = build(setting["model"], channels, classes, setting["dropout"], generator)
+    entry = DATASETS[setting["dataset"]]
+    model = build(setting["model"], entry.shape[0], entry.classes, setting["dropout"], generator)
     if weights is not None:
         model.load_state_dict(weights)
     return model.to(device).eval()

@@ -3,16 +3,17 @@
 A data set is looked for as DATA_DIR/NAME.npz (the layout that Keras uses), then as the files that
 torchvision downloads. DATA_DIR is the variable HW1_DATA or data/ at the project's root. The MD5 of
 every downloaded file is checked before it is read, so that CIFAR-10's, which are pickles, run no
-code of a stranger. To add a data set, add an entry to DATASETS. FashionMNIST's own download could
-not be tried on the machine where it was added, which has no network.
+code of a stranger. To add a data set, add an entry to DATASETS: for NAME.npz its shape and its
+number of classes are enough. FashionMNIST's own download could not be tried on the machine where it
+was added, which has no network.
 """
 
 import hashlib
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 if __name__ == "__main__":  # run_all.sh runs this file, whose folder is not that of `lab`
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,14 +26,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = formats.KEYS
 
 
-class DataSet(NamedTuple):
+@dataclass(frozen=True)
+class DataSet:
     """What there is to know of one data set."""
 
     shape: tuple[int, int, int]  # (C, H, W)
     classes: int
-    read: Callable  # from the contents of the files to a dict of KEYS
-    digests: dict[str, str]  # of the arrays as everyone has them, each with a note or ""
-    files: dict[str, str]  # name -> MD5 (unpacked), in the order that `read` expects
+    read: Callable = formats.idx  # from the contents of the files to a dict of KEYS
+    digests: dict = field(default_factory=dict)  # of the arrays that everyone has -> a note or ""
+    files: dict = field(default_factory=dict)  # name -> MD5 (unpacked), in the order of `read`
     folder: str = ""  # of the files, below DATA_DIR
     torchvision: str = ""  # the class that downloads them
 
@@ -91,7 +93,6 @@ DATASETS = {
         classes=10,
         read=formats.digits,
         digests={"0c631f76eb9f9b33e70ed58471c45f55cf37e123ed870b1caa2facaf2c052362": ""},
-        files={},
     ),
 }
 
@@ -103,10 +104,14 @@ def arrays(name, data_dir=None):
     entry = DATASETS[name]
     root = Path(os.path.expanduser(data_dir or os.environ.get("HW1_DATA") or ROOT / "data"))
     try:
-        if entry.files and root.exists() and not root.is_dir():
+        if entry.read is formats.digits:  # they come with scikit-learn
+            return entry.read([])
+        if root.exists() and not root.is_dir():
             raise DataError(f"cannot read {name} in {root}: it is not a folder")
-        if entry.files and (root / f"{name}.npz").exists():
+        if (root / f"{name}.npz").exists():
             return formats.npz(root / f"{name}.npz", entry.shape, entry.classes)
+        if not entry.files:
+            raise MissingDataError(f"{name} is not in {root}: put {name}.npz there")
         paths = {root / entry.folder / file: md5 for file, md5 in entry.files.items()}
         missing = [path.name for path in paths if not formats.plain_or_gz(path).exists()]
         if missing:
@@ -115,8 +120,7 @@ def arrays(name, data_dir=None):
         raw = entry.read([_checked(path, md5) for path, md5 in paths.items()])
     except OSError as error:
         raise DataError(f"cannot read {name} in {root}: {error.strerror or error}") from None
-    if entry.files:  # their checksums are right: these are the arrays that everyone has
-        entry.digests.setdefault(formats.digest(raw), "")
+    entry.digests.setdefault(formats.digest(raw), "")  # the checksums are right: everyone has these
     return raw
 
 

@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from lab.parallel import Died, call_here
 from lab.provenance import modules_digest
@@ -21,6 +23,9 @@ class Processes:
     def __init__(self, jobs):
         self.threads, self.mine, self.all = ThreadPoolExecutor(jobs), threading.local(), []
         self.context = server()
+        main = sys.modules["__main__"]  # each process runs its file, if it has one, before all else
+        if not Path(getattr(main, "__file__", None) or os.curdir).exists():
+            del main.__file__  # "<stdin>", in a program that Python reads from there
 
     def submit(self, report, function, arguments):
         return self.threads.submit(self._remote, report, function, arguments)

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from lab import HW1, INTERRUPTED, cache, end_faster, end_if_script, files, interruptible, logs, say
@@ -21,6 +22,25 @@ from lab.work import measure_all, train_all
 import train
 
 KEPT = "what was finished is kept, and the same command goes on from there"
+
+
+def start(main):
+    """Return the exit code of a script's main(); say in a sentence what is wrong with its lists.
+
+    That is so if an error comes from the script's own lines, which lists and dictionaries of
+    settings fill: a name is missing in one, or an entry has another form. All others are raised.
+    """
+    try:
+        return main()
+    except (LookupError, TypeError, ValueError) as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        if place.filename != main.__code__.co_filename:
+            raise
+        line, script = f"line {place.lineno} ({place.line})", Path(place.filename).name
+        what = f"{type(error).__name__}: {error}"
+        hint = "is something missing, or of another form, in the settings at the top of the file?"
+        say(f"{script}: error in {line}: {what}: {hint}", "stderr")
+        return 2
 
 
 def run(args, columns, tasks, measure, check=None):
@@ -112,16 +132,18 @@ def load(script, out=HW1, stop="epochs", **wanted):
     `train_loss`; wanted: what is known of the run's setting, e.g. dataset="mnist", seed=0.
     Raises ValueError unless exactly one finished run fits; the message says which there are.
     """
-    found = {}
+    every = {}
     paths = Path(out).expanduser().glob(f"checkpoints/{script}_*/*.state")
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         state = restore(path)
-        if state and wanted.items() <= state["setting"].items():
-            found[json.dumps(state["setting"])] = state  # the newest, if the code has changed
+        if state:  # the newest, if the code has changed
+            every[json.dumps(state["setting"])] = state
+    found = {key: s for key, s in every.items() if wanted.items() <= s["setting"].items()}
     if len(found) != 1:
-        values = [state["setting"] for state in found.values()]
-        varied = [key for key in train.SETTING if len({str(v[key]) for v in values}) > 1]
-        hint = f"also give one of {', '.join(varied)}" if found else f"run {script}.py first"
+        values = [state["setting"] for state in (found or every).values()]
+        there = {key: {value[key]: None for value in values} for key in train.SETTING}
+        told = [f"{key} {', '.join(map(str, v))}" for key, v in there.items() if len(v) > 1]
+        hint = f"there are {'; '.join(told)}" if told else f"run {script}.py first"
         raise ValueError(f"{len(found)} finished runs of {script} have {wanted}: {hint}")
     [state] = found.values()
     return train.network(state["setting"], state["stops"][stop]["weights"])

@@ -5,6 +5,7 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 root=$(dirname "$here")
 python=${PYTHON:-python3}
+unset PYTHONSAFEPATH # the scripts import the files beside them
 
 lacks() { # PYTHON GROUPS...: print the lines of requirements.txt that this Python does not fulfil
   "$1" - "$root/requirements.txt" "${@:2}" <<'PY'

@@ -330,10 +330,14 @@ def test_a_finished_run_is_loaded_by_its_setting(here, tmp_path):
         loss, accuracy = train.evaluate(model, x_test, y_test)
         assert loss == pytest.approx(float(row["test_loss"]), rel=1e-6)
         assert accuracy == pytest.approx(float(row["test_acc"])) and not model.training
-    with pytest.raises(ValueError, match="2 finished runs of random_labels.*give one of seed"):
+    with pytest.raises(ValueError, match="2 finished runs of random_labels.*there are seed 0, 1$"):
         runs.load("random_labels", out=tmp_path, label_corruption=0.5)
-    with pytest.raises(ValueError, match=r"0 finished runs.*run random_labels.py first"):
+    with pytest.raises(
+        ValueError, match="0 finished .*there are seed 0, 1; label_corruption .*0.25"
+    ):
         runs.load("random_labels", out=tmp_path, seed=7)
+    with pytest.raises(ValueError, match=r"0 finished runs.*run random_labels.py first"):
+        runs.load("random_labels", out=tmp_path / "elsewhere", seed=0)
 
 
 PAIRS = {  # a pair of interpolation.py: what it says, or "" if it works
@@ -366,6 +370,35 @@ def test_any_setting_may_be_a_pair_and_what_cannot_work_is_refused_at_once(
             f"{v:g}" if v in (0, 0.0) else str(v) for v in values
         }
         assert all(row.get(pair, "") == "" for row in table)
+
+
+SLIPS = {  # a script and a name at its top: a value that no settings can be made from
+    "three values": (interpolation, "PAIRS", {"lr": ((1e-4, 1e-3, 1e-2), {})}, "too many values"),
+    "no dictionary": (interpolation, "PAIRS", {"lr": ((1e-3, 1e-2), None)}, "TypeError"),
+    "no pair": (interpolation, "PAIRS", {"lr": (1e-3, 1e-2)}, "TypeError"),
+    "a data set is missing": (sensitivity, "HIDDEN", {"mnist": (128, 128)}, "KeyError: 'digits'"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_in_the_lists_of_a_script_is_one_sentence(slip, tmp_path, monkeypatch, capsys):
+    """Each was a traceback. The sentence has the line of the script, where the lists are used."""
+    script, name, value, message = SLIPS[slip]
+    monkeypatch.setattr(script, name, value)
+    words = ["--dataset", "digits", "--quick", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *words])
+    assert runs.start(script.main) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"{script.__name__}.py: error in line ") and error.count("\n") == 1
+    assert message in error and "at the top of the file?" in error
+
+
+def test_an_error_of_the_engine_is_not_called_a_slip():
+    def main():
+        settings.check_setting({})
+
+    with pytest.raises(settings.SettingError):
+        runs.start(main)
 
 
 MISUSES = {  # what is wrong with COLUMNS, the tasks or the measure: what is said of it

@@ -526,6 +526,18 @@ def test_a_script_that_is_piped_into_python_says_what_to_do(undisturbed, tmp_pat
     assert (done.returncode, done.stderr) == (2, f"-: {PIPED}")
 
 
+def test_a_program_that_is_piped_into_python_may_import_a_script(undisturbed, tmp_path):
+    """Each process looked for a file of the name <stdin>, and memory was blamed."""
+    (hw1, wanted, _), out = undisturbed, tmp_path / "out"
+    words = ["param_sweep.py", *kill.FLAGS, "--out", str(out)]
+    program = f"import sys; sys.path[0], sys.argv = {str(hw1)!r}, {words}\n"
+    program += "import param_sweep; sys.exit(param_sweep.main())\n"
+    options = {"input": program, "text": True, "cwd": tmp_path, "capture_output": True}
+    done = subprocess.run([sys.executable, "-"], check=False, **options)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert kill.contents(out) == wanted
+
+
 @pytest.mark.parametrize("name", SURROUNDINGS)
 def test_a_script_in_odd_surroundings(undisturbed, tmp_path, name):
     (hw1, wanted, _), out = undisturbed, tmp_path / "ü"

@@ -1,5 +1,6 @@
 """Data files that are missing, damaged, mistaken or slow to come: one sentence names them."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -142,13 +143,24 @@ def test_colour_images_need_three_channels_that_vary(tmp_path, channel):
 
 
 def test_the_number_of_classes_comes_from_the_table(monkeypatch, tmp_path):
-    entry = files.DATASETS["mnist"]._replace(classes=20)
+    entry = dataclasses.replace(files.DATASETS["mnist"], classes=20)
     monkeypatch.setitem(files.DATASETS, "letters", entry)
     (tmp_path / "letters.npz").write_bytes(npz(y_train=np.arange(20)))
     assert files.arrays("letters", tmp_path)["y_train"].max() == 19
     (tmp_path / "letters.npz").write_bytes(npz(y_train=np.arange(1, 21)))
     with pytest.raises(files.DataError, match="labels from 0 to 19"):
         files.arrays("letters", tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{}, {"read": files.formats.idx, "files": {}}])
+def test_for_an_npz_the_entry_needs_only_shape_and_classes(monkeypatch, tmp_path, changes):
+    """With files={} the .npz was not looked for, and the reader of no files was a traceback."""
+    entry = files.DataSet(shape=(1, 28, 28), classes=10, **changes)
+    monkeypatch.setitem(files.DATASETS, "letters", entry)
+    with pytest.raises(files.MissingDataError, match=r"put letters\.npz there"):
+        files.arrays("letters", tmp_path)
+    (tmp_path / "letters.npz").write_bytes(npz())
+    assert (files.arrays("letters", tmp_path)["x_train"][..., 0] == IMAGES).all()
 
 
 @pytest.mark.parametrize("given", ["flag", "variable"])
@@ -210,7 +222,7 @@ def small(monkeypatch, tmp_path, name):
     for file, path in paths.items():
         path.write_bytes(contents[file])
     md5s = {file: hashlib.md5(content).hexdigest() for file, content in contents.items()}
-    monkeypatch.setitem(files.DATASETS, name, entry._replace(files=md5s, digests={}))
+    monkeypatch.setitem(files.DATASETS, name, dataclasses.replace(entry, files=md5s, digests={}))
     return paths
 
 
