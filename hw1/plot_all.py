@@ -9,6 +9,7 @@ logs for. The same logs give the same bytes. About ten seconds for each data set
 
 import argparse
 import itertools
+import subprocess
 import sys
 from pathlib import Path
 
@@ -223,18 +224,23 @@ FIGURES = {
 }
 
 
+def drawable(out, dataset, scripts=None):
+    """Yield each figure that there are logs for, and {log: path}; scripts: see `draw`."""
+    for figure, needs in FIGURES.items():
+        paths = {log: Path(out) / "logs" / f"{stem(log, dataset)}.csv" for log in needs}
+        paths = {log: path for log, path in paths.items() if path.exists()}
+        if paths and (not scripts or {LOGS[log] for log in paths} & set(scripts)):
+            yield figure, paths
+
+
 def draw(out, dataset, scripts=None):
     """Draw the figures of a data set from OUT/logs into OUT/figures; return the paths written.
 
     scripts: the names of the scripts whose figures are wanted (default: all that have a log).
     Raises ValueError, a sentence that names the log, where a log cannot be drawn.
     """
-    logs, figures, written = Path(out) / "logs", Path(out) / "figures", []
-    for figure, needs in FIGURES.items():
-        paths = {log: logs / f"{stem(log, dataset)}.csv" for log in needs}
-        paths = {log: path for log, path in paths.items() if path.exists()}
-        if not paths or (scripts and not {LOGS[log] for log in paths} & set(scripts)):
-            continue
+    figures, written = Path(out) / "figures", []
+    for figure, paths in drawable(out, dataset, scripts):
         try:
             about = {log: described(path) for log, path in paths.items()}
             with look(), np.errstate(invalid="ignore", divide="ignore"):  # nan is drawn as lost
@@ -251,7 +257,7 @@ def draw(out, dataset, scripts=None):
 
 
 def main():
-    """Draw what there is and name it; exit code 2 and one sentence where nothing can be drawn."""
+    """Draw what there is and name it; return the exit code, 2 where something cannot be drawn."""
     scripts = sorted(set(LOGS.values()))
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
@@ -261,11 +267,18 @@ def main():
     args = parser.parse_args()
     if args.dataset == "":
         parser.error("argument --dataset: the name is empty")
+    beside = []
     try:
         names = [args.dataset] if args.dataset else datasets(args.out / "logs")
-        written = [path for name in names for path in draw(args.out, name, args.only)]
+        names = [name for name in names if any(drawable(args.out, name, args.only))]
+        words = [sys.executable, __file__, "--out", args.out, "--only", *(args.only or scripts)]
+        for name in names[1:]:  # each data set in a process of its own
+            beside.append(subprocess.Popen([*words, "--dataset", name]))
+        written = [path for name in names[:1] for path in draw(args.out, name, args.only)]
     except (ValueError, OSError) as error:
         parser.exit(2, f"plot_all: error: {error}.\n")
+    finally:
+        codes = [process.wait() for process in beside]
     if not written:
         flags = f" --dataset {args.dataset}" if args.dataset else ""
         flags += f" --out {args.out}" if args.out != parser.get_default("out") else ""
@@ -276,8 +289,8 @@ def main():
     for path in written:
         if path.suffix != ".pdf":
             say(f"plot_all: wrote {path}" + " and .pdf" * (path.suffix == ".png"))
+    return max([*codes, say.lost])
 
 
 if __name__ == "__main__":
-    main()
-    sys.exit(say.lost)
+    sys.exit(main())

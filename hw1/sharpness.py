@@ -64,7 +64,8 @@ def main():
     for approach, changes in settings.thin(args, approaches.items()):
         for seed in args.seeds:
             setting = settings.setting(args, **shared, **(BASE | changes), seed=seed)
-            tasks.append({"log": "sharpness", "approach": approach, "runs": [setting]})
+            task = {"log": "sharpness", "approach": approach, "runs": [setting]}
+            tasks.append(task | {"epsilons": EPSILONS[1:2] if args.quick else EPSILONS})
     logs = {"sharpness": COLUMNS, "reparametrization": RESCALED}
     return runs.run(args, logs, tasks, measure)
 
@@ -85,7 +86,7 @@ def measure(task, states, tensors):
         split = (model, *tensors[:2])
         row["parameter_gradient_norm"] = or_nan(measures.parameter_gradient_norm, *split)
         row["hessian_norm_block"] = or_nan(measures.block_hessian_norm, *split)
-        for epsilon in EPSILONS:
+        for epsilon in task["epsilons"]:
             ball = or_nan(measures.ball_sharpness, *split, epsilon)
             found = {"epsilon": epsilon, "sharpness_ball": ball}
             rows.append(row | found | sharpness_row(*split, row, epsilon))

@@ -43,10 +43,11 @@ def side_by_side(workers, title, function, calls, costs=None):
 
 
 def call(workers, function, *arguments):
-    """Return the value of one call, None if it failed."""
+    """Start one call; return a function that waits for its value, which is None if it failed."""
     if workers is None:
-        return call_here(ignore, function, arguments)[0]
-    return _outcome(workers.submit(ignore, function, arguments))[0]
+        return lambda: call_here(ignore, function, arguments)[0]
+    future = workers.submit(ignore, function, arguments)
+    return lambda: _outcome(future)[0]
 
 
 def ignore(part):

@@ -69,11 +69,12 @@ def run(args, columns, tasks, measure, check=None):
 def _run(args, columns, tasks, measure, check):
     started = time.monotonic()
     _check_tasks(columns, tasks, measure, check)
-    with workers(args.jobs, args.dask) as found:  # they start while the data are read
+    with workers(args.jobs, args.dask) as found:
+        bits_of_this_machine = call(found, fingerprint, args.device)  # while the data are read
         context = cache.prepare(args)
         states, seconds, bad = train_all(args, tasks, context, found)
         rows, failed = measure_all(args, columns, tasks, measure, states, context, found)
-        bits = call(found, fingerprint, args.device)
+        bits = bits_of_this_machine()
     for message in bad + failed:
         say(f"{args.script}: {message}", "stderr")
     if failed:
