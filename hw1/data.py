@@ -1,10 +1,12 @@
-"""Data sets as whole tensors, and the shuffling of labels.
+"""Data sets as whole tensors, the shuffling of labels, and the data of one run.
 
 MNIST (LeCun et al. 1998), Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747), CIFAR-10
 (Krizhevsky 2009) and the 8x8 digits of scikit-learn. There are no loaders and no augmentation:
 each split is one tensor that fits in memory. lab/files.py has the table of the data sets and says
 where their files are looked for.
 """
+
+import hashlib
 
 from lab import formats
 from lab.files import DATASETS, arrays
@@ -59,3 +61,17 @@ def shuffle_labels(y, fraction, seed):
     shuffled = y.clone()
     shuffled[chosen.to(y.device)] = y[permuted.to(y.device)]
     return shuffled
+
+
+def seed_for(seed, purpose):
+    """Return the seed for one purpose (labels, weights, order in epoch 3) under a named seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:6], "big")
+
+
+def prepare(setting, tensors):
+    """Return the run's own x_train, y_train, x_test, y_test: its rows, its shuffled labels."""
+    x_train, y_train, x_test, y_test = tensors
+    x_train, y_train = x_train[: setting["train_size"]], y_train[: setting["train_size"]]
+    x_test, y_test = x_test[: setting["test_size"]], y_test[: setting["test_size"]]
+    seed = seed_for(setting["seed"], "labels")
+    return x_train, shuffle_labels(y_train, setting["label_corruption"], seed), x_test, y_test

@@ -17,6 +17,7 @@ import sys
 
 from lab import flags, runs, settings
 
+import data
 import train
 
 EPOCHS = {"cifar10": 16, "mnist": 250, "fashion_mnist": 250, "digits": 250}
@@ -52,7 +53,7 @@ def main():
 def measure(task, states, tensors):
     """Return a row for each epoch that was measured in training."""
     [setting], [state] = task["runs"], states
-    examples = len(train.prepare(setting, tensors)[0])
+    examples = len(data.prepare(setting, tensors)[0])
     row = settings.common(setting) | {"width": task["width"], "train_size": examples}
     row["label_corruption"] = setting["label_corruption"]
     return [row | measured for measured in state["history"]]

@@ -19,6 +19,7 @@ from lab import flags, runs, settings
 
 import torch
 
+import data
 import train
 from measures import input_gradient_norm, jacobian_norm, or_nan
 
@@ -72,7 +73,7 @@ def main():
 def measure(task, states, tensors):
     """Return a row for each stop: after the epochs, and at the common train loss."""
     [setting], [state] = task["runs"], states
-    x_train, y_train, x_test, y_test = train.prepare(setting, tensors)
+    x_train, y_train, x_test, y_test = data.prepare(setting, tensors)
     rows, probes = [], setting["test_size"] or PROBE  # fewer with --quick
     for stop, at in sorted(state["stops"].items()):
         model = train.network(setting, at["weights"], x_train.device)

@@ -117,5 +117,4 @@ def _inputs(first):
         yield torch.randn(64, first.in_features, generator=rng, dtype=torch.float64)
     else:
         for side in [32, 28, 64, 96, 224, *range(1, 64)]:
-            shape = (8, first.in_channels, side, side)
-            yield torch.randn(shape, generator=rng, dtype=torch.float64)
+            yield torch.randn(8, first.in_channels, side, side, generator=rng, dtype=torch.float64)

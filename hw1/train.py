@@ -2,11 +2,9 @@
 
 A run is described completely by its setting, a flat dict: SETTING below has every key and its
 default. Three seeds are derived from the one in the setting: for shuffling the labels, for the
-initial weights and for the order of the batches. Within an epoch the host waits for the device only
-to measure a loss.
+initial weights and for the order of the batches.
 """
 
-import hashlib
 import math
 import time
 from functools import partial
@@ -18,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import optim
 
-from data import shuffle_labels
+from data import prepare, seed_for
 from models import build
 
 SETTING = {
@@ -49,11 +47,6 @@ SCHEDULES = ("constant", "linear")
 METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
 CHECKS = 20  # in an epoch: a run is looked at after so many parts of it, or after every step
 SECONDS_BETWEEN_CHECKPOINTS = 20
-
-
-def seed_for(seed, purpose):
-    """Return the seed for one purpose (labels, weights, order in epoch 3) under a named seed."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:6], "big")
 
 
 @torch.no_grad()
@@ -117,15 +110,6 @@ def epochs(model, optimizer, x, y, setting, first):
         yield epoch, math.isfinite(total.item())
 
 
-def prepare(setting, tensors):
-    """Return the run's own x_train, y_train, x_test, y_test: its rows, its shuffled labels."""
-    x_train, y_train, x_test, y_test = tensors
-    x_train, y_train = x_train[: setting["train_size"]], y_train[: setting["train_size"]]
-    x_test, y_test = x_test[: setting["test_size"]], y_test[: setting["test_size"]]
-    seed = seed_for(setting["seed"], "labels")
-    return x_train, shuffle_labels(y_train, setting["label_corruption"], seed), x_test, y_test
-
-
 def network(setting, weights=None, device="cpu"):
     """Return the setting's network, as initialised from its seed or with the given weights."""
     generator = torch.Generator().manual_seed(seed_for(setting["seed"], "weights"))
@@ -138,12 +122,9 @@ def network(setting, weights=None, device="cpu"):
 
 def optimizer_for(setting, model, device):
     """Return the setting's optimizer for the model's parameters, in PyTorch's fused form."""
-    return OPTIMIZERS[setting["optimizer"]](
-        model.parameters(),
-        lr=setting["lr"],
-        weight_decay=setting["weight_decay"],
-        fused=device.type in ("cpu", "cuda"),
-    )
+    known, fused = OPTIMIZERS[setting["optimizer"]], device.type in ("cpu", "cuda")
+    rates = {"lr": setting["lr"], "weight_decay": setting["weight_decay"]}
+    return known(model.parameters(), **rates, fused=fused)
 
 
 def train(setting, tensors, path, report=lambda part: None):

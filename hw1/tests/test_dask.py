@@ -114,10 +114,10 @@ MEASURE = """
 import sys
 from lab import cluster as lab_cluster
 from lab import parallel
-import train
+import data
 
 def loss(report):
-    return train.seed_for(0, "x")
+    return data.seed_for(0, "x")
 
 if __name__ == "__main__":
     with parallel.workers(1, sys.argv[1]) as found:
@@ -136,7 +136,7 @@ def test_a_worker_that_stays_up_computes_with_the_code_of_today(tmp_path):
             client.wait_for_workers(1, timeout=60)
         found = []
         for answer in ("1", "22", "333"):
-            with (hw1 / "train.py").open("a") as file:
+            with (hw1 / "data.py").open("a") as file:
                 file.write(f"\n\ndef seed_for(seed, purpose):\n    return {answer}\n")
             options = {"capture_output": True, "text": True}
             found.append(subprocess.run([*command, address], check=True, **options).stdout)

@@ -38,14 +38,13 @@ def test_a_fraction_out_of_range_is_an_error(fraction):
 
 def test_only_training_labels_are_shuffled_and_only_once(monkeypatch, tmp_path):
     tensors = data.load("digits")
-    setting = train.SETTING | {
-        "dataset": "digits", "model": "mlp-64-8-10", "label_corruption": 1.0, "epochs": 4,
-    }  # fmt: skip
-    _, y_train, _, y_test = train.prepare(setting, tensors)
+    setting = train.SETTING | {"dataset": "digits", "model": "mlp-64-8-10", "epochs": 4}
+    setting["label_corruption"] = 1.0
+    _, y_train, _, y_test = data.prepare(setting, tensors)
     assert (y_train != tensors[1]).double().mean() > 0.8
     assert torch.equal(y_test, tensors[3])
     calls, shuffle = [], data.shuffle_labels
-    monkeypatch.setattr(train, "shuffle_labels", lambda *a: calls.append(a) or shuffle(*a))
+    monkeypatch.setattr(data, "shuffle_labels", lambda *a: calls.append(a) or shuffle(*a))
     train.train(setting, tensors, tmp_path / "state")
     assert len(calls) == 1
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import files, flags, runs, settings
+from lab import files, flags, line, runs, settings
 
 import pytest
 import torch
@@ -167,13 +167,13 @@ def test_interpolation_ends_at_the_models_and_alpha_never_compounds():
     first, second = (train.network(base | {"seed": seed}) for seed in (0, 1))
     before = [p.clone() for model in (first, second) for p in model.parameters()]
     for _ in range(2):  # a second walk along the line sees the same models
-        assert train.evaluate(
-            interpolation.interpolate(first, second, 0.0), x, y
-        ) == train.evaluate(first, x, y)
-        assert train.evaluate(
-            interpolation.interpolate(first, second, 1.0), x, y
-        ) == train.evaluate(second, x, y)
-        middle = interpolation.interpolate(first, second, 0.25)
+        assert train.evaluate(line.interpolate(first, second, 0.0), x, y) == train.evaluate(
+            first, x, y
+        )
+        assert train.evaluate(line.interpolate(first, second, 1.0), x, y) == train.evaluate(
+            second, x, y
+        )
+        middle = line.interpolate(first, second, 0.25)
         for p, q, r in zip(
             middle.parameters(), first.parameters(), second.parameters(), strict=True
         ):
@@ -187,8 +187,8 @@ def test_the_rows_of_a_path_equal_direct_evaluation():
     tensors = data.load("digits")
     base = train.SETTING | {"dataset": "digits", "model": "mlp-64-32-16-10"}
     first, second = (train.network(base | {"seed": seed}) for seed in (0, 1))
-    path = dict(interpolation.along(first, second, [-1.0, 0.0, 0.3, 1.0, 2.0], *tensors))
-    direct = {a: interpolation.interpolate(first, second, a) for a in path} | {0: first, 1: second}
+    path = dict(line.along(first, second, [-1.0, 0.0, 0.3, 1.0, 2.0], *tensors))
+    direct = {a: line.interpolate(first, second, a) for a in path} | {0: first, 1: second}
     for alpha, found in path.items():
         assert found == pytest.approx(train.metrics(direct[alpha], *tensors), rel=1e-6)
 
@@ -200,7 +200,7 @@ def test_a_path_mixes_no_whole_split_at_once(monkeypatch):
     first, second = (train.network(base | {"seed": seed}) for seed in (0, 1))
     sizes, lerp = [], torch.lerp
     monkeypatch.setattr(torch, "lerp", lambda *a: sizes.append(len(a[0])) or lerp(*a))
-    assert len(list(interpolation.along(first, second, [0.0, 0.5, 1.0], *tensors))) == 3
+    assert len(list(line.along(first, second, [0.0, 0.5, 1.0], *tensors))) == 3
     assert sum(sizes) == 3 * (len(tensors[0]) + len(tensors[2])) and max(sizes) <= 2048
 
 
@@ -208,7 +208,7 @@ def test_interpolation_includes_buffers():
     first, second = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
     first[1].running_mean += 4.0
     second(torch.randn(64, 2))
-    middle = interpolation.interpolate(first, second, 0.5)
+    middle = line.interpolate(first, second, 0.5)
     wanted = (first[1].running_mean + second[1].running_mean) / 2
     assert torch.allclose(middle[1].running_mean, wanted)
 

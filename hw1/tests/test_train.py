@@ -54,7 +54,7 @@ def seeded(seed):
 
 def test_the_three_seeds_differ_and_follow_the_named_one():
     seeds = {
-        train.seed_for(s, p) for s in (0, 1) for p in ("labels", "weights", "order 1", "order 2")
+        data.seed_for(s, p) for s in (0, 1) for p in ("labels", "weights", "order 1", "order 2")
     }
     assert len(seeds) == 8
 
@@ -102,7 +102,7 @@ def test_one_epoch_equals_a_loop_written_out(tensors):
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in reference.parameters()]
     step = 0
     for epoch in (1, 2):
-        order = torch.randperm(250, generator=seeded(train.seed_for(0, f"order {epoch}")))
+        order = torch.randperm(250, generator=seeded(data.seed_for(0, f"order {epoch}")))
         for rows in (order[:100], order[100:200], order[200:]):
             step += 1
             loss = nn.functional.cross_entropy(reference(x[rows]), y[rows])
