@@ -40,8 +40,6 @@ from lab.tables import LOGS, datasets, described, folder, read, remarks, stem, w
 
 import numpy as np
 
-FITTED, INTERPOLATES = 0.99, 0.999  # train accuracy: random labels; parameters
-
 # Each function takes {log: table} and {log: .json}; it returns a figure and {name: rows} of tables.
 
 
@@ -57,8 +55,8 @@ def random_labels(logs, about):
         keys.append((f"{level:.0%}" + " shuffled" * (not keys), color, {}))
     panels(axes[2:3], stats.last_epoch(t), "label_corruption", ["acc"], [BLACK] * 2)
     axes[2].set_ylabel("accuracy, last epoch")
-    curve(axes[3], *stats.epochs_to_fit(t, FITTED), BLACK, marker="o")
-    axes[3].set(xlabel=label("label_corruption"), ylabel=f"epochs to fit {FITTED:.0%}")
+    curve(axes[3], *stats.epochs_to_fit(t), BLACK, marker="o")
+    axes[3].set(xlabel=label("label_corruption"), ylabel=f"epochs to fit {stats.LEARNT:.0%}")
     axes[3].set_ylim(0)
     return legend(fig, keys, [BLACK] * 2, lost="diverged or never", dense=True), {}
 
@@ -76,12 +74,12 @@ def param_sweep(logs, about):
         panels(row, rows, "n_params", ["loss", "acc"], (BLUE, ORANGE))
         row[0].set_title(title)
         sizes, accuracy = rows["n_params"], rows["train_acc"]
-        fits = [n for n in sizes if accuracy[sizes == n].mean() >= INTERPOLATES]
+        fits = [n for n in sizes if accuracy[sizes == n].mean() >= stats.FITTED]
         for ax in row:
             ax.set_xscale("log")
             if fits:
                 ax.axvline(min(fits), color=GREY, lw=0.9, zorder=0.5)
-                words = rf"interpolation threshold, train accuracy $\geq$ {INTERPOLATES}"
+                words = rf"interpolation threshold, train accuracy $\geq$ {stats.FITTED}"
                 keys["fits"] = (words, GREY, {})
     for ax in axes[:-1].flat:
         ax.set_xlabel("")

@@ -17,6 +17,8 @@ TARGETS = {  # what a measure might predict: a column, less another one
     "acc_gap": ("train_acc", "test_acc"),
 }
 EPSILON = 5e-4  # the radius of the sharpness that is compared with other measures
+LEARNT = 0.99  # train accuracy of a network that has learnt its labels
+FITTED = 0.999  # train accuracy of a network that counts as fitting its training set
 FEWEST = 5  # settings from which a bootstrap interval is drawn
 
 
@@ -27,12 +29,16 @@ def last_epoch(t):
     return t[sorted(last.values())]
 
 
-def epochs_to_fit(t, accuracy):
-    """Return the corruption of each run and its first epoch with this train accuracy, or nan."""
+def epochs_to_fit(t):
+    """Return the corruption of each run and the first epoch in which it has LEARNT, or nan."""
     run_of = t[["label_corruption", "seed"]]
-    runs, fits = np.unique(run_of), t["train_acc"] >= accuracy
-    epochs = [min(t["epoch"][fits & (run_of == run)], default=np.nan) for run in runs]
-    return runs["label_corruption"], np.array(epochs)
+    runs = np.unique(run_of)
+    return runs["label_corruption"], np.array([first_fit(t[run_of == run]) for run in runs])
+
+
+def first_fit(run):
+    """Return the first epoch of a run's rows with a train accuracy of LEARNT, or nan."""
+    return min(run["epoch"][run["train_acc"] >= LEARNT], default=np.nan)
 
 
 def barrier(alpha, loss):

@@ -5,7 +5,7 @@ A function for each part: tables in, ({name: text}, {name: rows of a table}, {na
 
 from collections import Counter
 
-from lab.stats import STOPS, tau_interval
+from lab.stats import EPSILON, STOPS, tau_interval
 
 import numpy as np
 
@@ -21,13 +21,13 @@ CHINESE = {"lr": "學習率", "batch_size": "批次大小"}
 def sharpness(t):
     """Numbers of 5.1: the Hessian's norm and the sharpnesses of each approach, at two stops."""
     source = constants("sharpness")
-    shown = t[t["epsilon"] == source["EPSILON"]]
+    shown = t[t["epsilon"] == EPSILON]
     is_size = np.char.startswith(shown["approach"], "batch_size=")
     base = shown[~is_size]["batch_size"][0]  # the others change one setting of this one
     approaches = np.unique(shown["approach"])
     of_base = shown[shown["approach"] == f"batch_size={base}"]
     d = settings(of_base) | {"epochs": text(max(t["epoch"][t["stop"] == "epochs"]), ".0f")}
-    d |= {"target": source["TARGET"]["mnist"], "epsilon": power(source["EPSILON"])}
+    d |= {"target": source["TARGET"]["mnist"], "epsilon": power(EPSILON)}
     d |= terms(t) | blocks(shown) | by_size(shown[is_size])
     d |= {"approaches": len(approaches), "others": len(approaches) - int(d["sizes"])}
     d |= extremes(shown[shown["stop"] == "train_loss"], of_base)

@@ -3,7 +3,7 @@
 The functions that take a line return a function of the logs, as those of evidence.py do.
 """
 
-from lab.stats import barrier, last_epoch
+from lab.stats import FITTED, barrier, first_fit, last_epoch
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from evidence import NotRun, rows, some
 
 SWEEP = ("n_params", "width", "seed", "epoch", "train_acc", "test_loss", "test_acc")
 PATH = ("seed", "setting_1", "setting_2", "alpha", "test_loss", "test_acc")
-LEARNT = 0.99  # train accuracy of a network that has learnt its labels
-FITTED = 0.999  # train accuracy of a network that counts as fitting its training set
 
 
 def runs_with_labels(logs):
@@ -62,8 +60,8 @@ def fell_by(run):
 
 def epochs_to_fit(run):
     """Return the first epoch with 99% train accuracy; a run that never has it comes last."""
-    fitted = run["epoch"][run["train_acc"] >= LEARNT]
-    return fitted[0] if len(fitted) else run["epoch"][-1] + 1
+    first = first_fit(run)
+    return run["epoch"][-1] + 1 if np.isnan(first) else first
 
 
 def sweep(line, value, dataset, train_size, corruption=0.0, beyond=False):

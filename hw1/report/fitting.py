@@ -6,7 +6,7 @@ state}) out. A state says which of several wordings the text uses.
 
 import math
 
-from lab.stats import last_epoch
+from lab.stats import FITTED, LEARNT, last_epoch
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def random_labels(t):
     end, runs = last_epoch(t), curves.runs_with_labels({("random_labels", "mnist"): t})
     levels = np.unique(end["label_corruption"])
     d = settings(end) | {"levels": len(levels), "ln10": text(math.log(10))}
-    d["fitted"] = text(curves.LEARNT, ".0%")
+    d["fitted"] = text(LEARNT, ".0%")
     d["least_p"] = f"1/{math.factorial(len(levels)) // 2}"  # of a trend, two-sided
     d["outside"] = text(2 * 0.5 ** d["seeds"], ".0%")  # all seeds on one side of the median
     for level in levels:
@@ -65,10 +65,10 @@ def param_sweep(t, train_size):
     points |= {"lowest": np.argmin(mean["test_loss"]), "best": np.argmax(mean["test_acc"])}
     for name, curve in {"loss": mean["test_loss"], "error": 1 - mean["test_acc"]}.items():
         points |= dict(zip((f"{name}.valley", f"{name}.peak"), descent(curve), strict=True))
-    fits = np.flatnonzero(mean["train_acc"] >= curves.FITTED)
+    fits = np.flatnonzero(mean["train_acc"] >= FITTED)
     points["fits"] = fits[0] if len(fits) else len(sizes) - 1
     d = settings(end) | {"structures": len(sizes), "ratio": text(sizes[-1] / sizes[0], ",.0f")}
-    d["fitted"] = text(curves.FITTED, ".1%")
+    d["fitted"] = text(FITTED, ".1%")
     d["outputs"] = text(10 * train_size, ",")  # examples times outputs: Belkin et al. 2019
     for name, i in points.items():
         d |= {f"{name}.params": text(sizes[i], ","), f"{name}.width": f"{of[i]['width'][0]:g}"}

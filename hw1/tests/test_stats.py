@@ -91,7 +91,7 @@ def test_epochs_to_fit_by_hand():
     kinds = [("label_corruption", float), ("seed", int), ("epoch", float), ("train_acc", float)]
     rows = [(0.5, 0, 9, 0.99), (0.5, 0, 1.05, 0.98), (0.5, 0, 4.5, 0.995)]  # in no order
     rows += [(0, 1, 2, 0.5), (0.5, 1, 9, 0.9)]
-    level, epochs = stats.epochs_to_fit(np.array(rows, kinds), 0.99)
+    level, epochs = stats.epochs_to_fit(np.array(rows, kinds))
     np.testing.assert_array_equal(level, [0, 0.5, 0.5])
     np.testing.assert_array_equal(epochs, [math.nan, 4.5, math.nan])
 
