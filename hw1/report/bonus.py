@@ -112,8 +112,10 @@ def approaches(t, language):
         row, (name, _, value) = t[t["approach"] == approach][0], approach.partition("=")
         words = f"{names.get(name, name)} {value}"
         if name == "optimizer":
-            words = f"{optimizer(value)}, {names['lr']} {setting(row['lr'])}"
-        found[approach] = words + " (AdamW)" * (row["optimizer"] == "adamw")
+            rate = f"{names['lr']} {setting(row['lr'])}"
+            words = optimizer(value) + {"en": f", {rate}", "zh": f"（{rate}）"}[language]
+        adamw = {"en": " (AdamW)", "zh": "（AdamW）"}[language]
+        found[approach] = words + adamw * (row["optimizer"] == "adamw")
     others = [words for name, words in found.items() if not name.startswith("batch_size=")]
     return found | {"approaches": {"en": "; ", "zh": "；"}[language].join(others)}
 

@@ -34,8 +34,8 @@ def verdicts(found, counts):
         f"Before the run, {yes + no + open_ + lost} statements from the literature were written"
         f" down, each with its statistic and its predicted sign. The logs support {yes}, contradict"
         f" {no}, leave {open_} undecided and cannot test {lost}; all of them are in"
-        " [verdicts.csv](hw1/figures/verdicts.csv). Here are the main ones, those that contradict"
-        " the literature first. The effect is Kendall's tau with its 95% interval; for a statement"
+        " [verdicts.csv](hw1/figures/verdicts.csv). Here are the main ones, those that the logs"
+        " contradict first. The effect is Kendall's tau with its 95% interval; for a statement"
         " about every seed it is the mean [lowest, highest] of what the statement is about."
     )
     rows = ([words, source, effect, label] for label, words, source, effect in found)
