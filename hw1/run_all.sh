@@ -11,8 +11,8 @@ the two Report.pdf. What is finished is kept: the same command goes on where it 
 Packages that are missing are installed into .venv first. Without MNIST or CIFAR-10 and without a
 network, everything is run on the 8x8 digits of scikit-learn, under file names that say so.
 
-  --quick            a small version of every figure, all drawn at the end, into hw1/quick, in a few
-                     minutes; no report
+  --quick            a small version of every figure, all drawn at the end, into hw1/quick, in little
+                     more than a minute; no report
   --dataset NAME     every experiment on one data set: mnist, fashion_mnist, cifar10 or digits; no report
   --data-dir DIR     the folder of the data (default: $HW1_DATA, else data/)
   --out DIR          where logs/, figures/ and checkpoints/ go (default: hw1, or hw1/quick)
@@ -77,16 +77,16 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }
 
-# Minutes on two cores of 80 GFLOP/s each, by estimate from single runs: almost three hours in all.
-# Figures carry the names of script and data.
-run random_labels mnist    # 40
-run param_sweep cifar10    # 40
-run param_sweep mnist      # 5
-run interpolation mnist    # 10
-run interpolation cifar10  # 15
-run sensitivity mnist      # 5
-run sensitivity cifar10    # 30
-run sharpness mnist        # 25; also reparametrization_mnist and predictors_*
+# Minutes on two cores of 85 GFLOP/s each, almost four hours in all. The first is an estimate; the
+# last two shared the cores with other work. Figures carry the names of script and data.
+run random_labels mnist    # 45
+run param_sweep cifar10    # 50
+run param_sweep mnist      # 3
+run interpolation mnist    # 11
+run interpolation cifar10  # 18
+run sensitivity mnist      # 4
+run sensitivity cifar10    # 64
+run sharpness mnist        # 35; also reparametrization_mnist and predictors_*
 "$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"}
 
 if [ -z "$quick$dataset" ]; then # the report is about the full run
