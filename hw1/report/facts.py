@@ -124,12 +124,9 @@ def collect(logs):
         arguments = [t[log], *(t.get(m, m) for m in more)]
         path = logs / f"{'_'.join(log)}.csv"
         parts[part] = guarded(path, command(*log), function, *arguments)
-    for part, log in (
-        ("path", ("interpolation", "mnist")),
-        ("cpath", ("interpolation", "cifar10")),
-    ):
-        default = constants("interpolation")["EPOCHS"][log[1]]
-        parts[part][0]["epochs"] = flag(about[log], "--epochs", default)
+    for part, dataset in (("path", "mnist"), ("cpath", "cifar10")):
+        default = constants("interpolation")["EPOCHS"][dataset]
+        parts[part][0]["epochs"] = flag(about["interpolation", dataset], "--epochs", default)
     parts["pred"] = bonus.predictors(rows), {}, {}
     numbers, tables, states = (
         {
