@@ -495,7 +495,7 @@ def test_a_quick_log_is_one_sentence_or_a_report(run, capsys, recwarn, log, mark
         assert f"`python hw1/{facts.LOGS[log]}.py" in message
     else:
         assert not marked and (run / "Report.pdf").exists() and (run / "Report-zh.pdf").exists()
-    assert not recwarn.list
+    assert not [f"{w.filename}: {w.message}" for w in recwarn.list]
 
 
 @pytest.mark.parametrize(
@@ -580,8 +580,8 @@ def test_every_chinese_character_has_a_glyph(prepared):
     wanted |= {c for h in HYPOTHESES for c in h.chinese if ord(c) > 0x2E80}
     assert len(wanted) > 500
     for name in ("NotoSerifTC-Regular.otf", "NotoSansTC-Regular.otf"):
-        font = TTFont(Path(build.fonts()[0]) / name, lazy=True)
-        assert not wanted - set(map(chr, font.getBestCmap()))
+        with TTFont(Path(build.fonts()[0]) / name, lazy=True) as font:
+            assert not wanted - set(map(chr, font.getBestCmap()))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
