@@ -38,6 +38,7 @@ def input_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):
     net, x, y = prepare(model, x, y)
 
     def rows(xb, yb):
+        """Return the chunk's loss and norms of the input gradient, each summed, in nats."""
         xb.requires_grad_()
         loss = summed_loss(net, xb, yb)
         [slope] = derivative([loss], [xb])
@@ -54,6 +55,7 @@ def jacobian_norm(model, x, *, batch_size=BATCH_SIZE):
     net, x, _ = prepare(model, x)
 
     def rows(xb, _):
+        """Return the chunk's probabilities, by class, and norms of the Jacobian, each summed."""
         xb.requires_grad_()
         totals = net(xb).softmax(1).sum(0)  # row i of a derivative is example i's own
         slopes = (derivative([p], [xb], retain_graph=True)[0] for p in totals)

@@ -27,7 +27,7 @@ def along(first, second, alphas, x_train, y_train, x_test, y_test):
 
 
 def outputs(first, second, x, rows=2048):
-    """Return the outputs of two first layers for x: (N, 2, H). It takes few rows at a time, to save memory."""
+    """Return the outputs of two first layers for x: (N, 2, H), of few rows at a time."""
     ends = x.new_empty(len(x), 2, first[-1].out_features)
     for place, inputs in zip(ends.split(rows), x.split(rows), strict=True):
         place[:, 0], place[:, 1] = first(inputs), second(inputs)
