@@ -1,13 +1,14 @@
 """How fast is this code beside the same work as it is usually written, and how does cost grow?
 
-    python hw1/bench/benchmark.py [--quick] [--out DIR] [--data-dir DIR] [--repeats 5]
+    python hw1/bench/benchmark.py [--quick] [--device cuda] [--out DIR] [--data-dir DIR] [--repeats 5]
 
 writes OUT/logs/benchmark.csv (the seconds of each repeat, and peak_mb where memory was watched) and
 benchmark.json (the machine, and medians beside their targets). The sides take turns; of several
 other sides the fastest counts. A side has one thread unless `setting` says otherwise. Both sides
 compute with AVX2 on x86-64, as lab.start.pin_instructions has it for all runs; the comparison
-`instructions` shows what that costs. --quick measures a small version on digits. All of it takes a
-quarter of an hour on two idle cores. PyHessian is measured if it is there (pip install pyhessian).
+`instructions` shows what that costs. --quick measures a small version on digits. --device cuda
+measures the two epochs on a GPU, and nothing else. All of it takes a quarter of an hour on two idle
+cores. PyHessian is measured if it is there (pip install pyhessian).
 """
 
 import argparse
@@ -188,16 +189,18 @@ def grow(bench, dataset, path, setting):
 
 
 def measure(bench, small, image):
-    """Make every comparison on two data sets; return the digest of the small one."""
+    """Make every comparison of the device on two data sets; return the digest of the small one."""
     quick, where = bench.args.quick, ["--data-dir", bench.args.data_dir]
     raw, other = (files.arrays(name, bench.args.data_dir) for name in (small, image))
     other |= {key: other[key][: 500 if quick else 10_000] for key in ("x_train", "y_train")}
     setting = train.SETTING | {"dataset": small, "batch_size": 64, "epochs": 1}
     setting["model"] = mlp_for(small, *[32 if quick else 256] * 3)
     cnn = setting | {"dataset": image, "model": "cnn-4" if quick else "cnn-33"}
-    for device, suffix in [("cuda", "_cuda")] * torch.cuda.is_available() + [("cpu", "")]:
-        x, y = epoch(bench, f"mlp_epoch{suffix}", raw, setting, device)
-        epoch(bench, f"cnn_epoch{suffix}", other, cnn, device)
+    device, suffix = bench.args.device, "_cuda" * (bench.args.device == "cuda")
+    x, y = epoch(bench, f"mlp_epoch{suffix}", raw, setting, device)
+    epoch(bench, f"cnn_epoch{suffix}", other, cnn, device)
+    if suffix:
+        return digest(raw)
     large = setting | {"batch_size": 512}
     for s in (setting, large):
         ours = partial(our_epochs, s, x, y)
@@ -225,13 +228,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add, data = parser.add_argument, os.environ.get("HW1_DATA") or files.ROOT / "data"
     add("--quick", action="store_true", help="a small version, on digits")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: cpu)")
     add("--out", type=Path, metavar="DIR", help="(default: hw1, or hw1/quick with --quick)")
     add("--data-dir", default=data, metavar="DIR", help="(default: $HW1_DATA, then data/)")
     add("--repeats", type=positive_int, metavar="N", help="(default: 5, or 1 with --quick)")
     args = parser.parse_args()
     args.repeats = args.repeats or (1 if args.quick else 5)
     args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).expanduser().absolute()
-    args.script, args.jobs, args.device = "bench/benchmark", 1, "cpu"
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("argument --device: PyTorch finds no cuda device")
+    args.script, args.jobs = "bench/benchmark", 1
     args.dataset, image = ("digits", "digits") if args.quick else ("mnist", "cifar10")
     try:
         for name in ("logs", "checkpoints"):
@@ -243,7 +249,6 @@ def main():
         parser.exit(2, f"benchmark: error: {error}\n")
     settings = [list(row.values())[:4] for row in bench.rows]
     about = logs.about(args, source, settings, fingerprint(ignore))
-    about["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     about |= {"seconds": round(time.monotonic() - started), "summary": summary(bench.rows)}
     for line in logs.write(args.out / "logs" / "benchmark", COLUMNS, bench.rows, about):
         print(f"benchmark: {line}", flush=True)

@@ -58,8 +58,9 @@ def benchmark(logs, about):
     """Speed beside other code, with the targets; seconds and memory of an epoch as it grows."""
     t = logs["benchmark"]
     rows = [row for row in about["benchmark"]["summary"] if "/" in row["kind"]]
+    names = [n for n in ("width", "examples", "jobs") if f"scaling_{n}" in t["comparison"]]
     fig = Figure(figsize=(WIDTH, 3.2))
-    grid = fig.add_gridspec(2, 4, width_ratios=(1.6, 1, 1, 1))
+    grid = fig.add_gridspec(2, 1 + len(names), width_ratios=(1.6, *[1] * len(names)))
     ax = fig.add_subplot(grid[:, 0], xscale="log", xlabel="speed, theirs = 1")
     for y, row in enumerate(rows):
         goal = row["target"] if row["sense"] == "at least" else 1 / row["target"]
@@ -68,7 +69,7 @@ def benchmark(logs, about):
     ax.axvline(1, color=GREY, lw=0.7, zorder=0.5)
     ax.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5))
     ax.set_yticklabels([label(row["comparison"]) for row in rows])
-    for i, name in enumerate(("width", "examples", "jobs"), 1):
+    for i, name in enumerate(names, 1):
         mine = t[t["comparison"] == f"scaling_{name}"]
         x = mine["setting"].astype(float)
         for row, (column, unit) in enumerate((("seconds", "s / epoch"), ("peak_mb", "peak, MB"))):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import files, start
+from lab import files, logs, start
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ import torch
 import baselines
 import benchmark
 import measures
+import plot_all
 import scripts
 import train
 from data import standardise
@@ -92,6 +93,31 @@ def test_its_figure(quick):
     out = quick[2]
     subprocess.run([sys.executable, HW1 / "plot_all.py", "--out", out], check=False)
     assert {p.name for p in (out / "figures").iterdir()} == {"benchmark.png", "benchmark.pdf"}
+
+
+def test_a_log_of_a_gpu_is_drawn_without_the_growth(quick, tmp_path):
+    """With --device cuda there are only the two epochs."""
+    rows, about, _ = quick
+    (tmp_path / "logs").mkdir()
+    kept = [row for row in rows if row["comparison"] == "mlp_epoch"]
+    about = about | {"summary": [r for r in about["summary"] if r["comparison"] == "mlp_epoch"]}
+    logs.write(tmp_path / "logs" / "benchmark", benchmark.COLUMNS, kept, about)
+    assert plot_all.draw(tmp_path, None, ["benchmark"])
+
+
+def test_the_seconds_are_those_of_whole_epochs():
+    """The training loop gives way at many places of an epoch; each was once timed as an epoch."""
+    x, y = standardise(files.arrays("digits"))[:2]
+    setting = train.SETTING | {"dataset": "digits", "model": "mlp-64-8-10", "batch_size": 20}
+    assert len(baselines.our_epochs(setting | {"epochs": 3}, x, y)) == 3
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device", "cuda"])
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main()
+    assert ended.value.code == 2 and "PyTorch finds no cuda device" in capsys.readouterr().err
 
 
 def test_memory_counts_no_bystander(monkeypatch, tmp_path):
