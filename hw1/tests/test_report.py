@@ -106,6 +106,7 @@ def made(tmp_path_factory):
         rows = [row for row in csv.DictReader(file) if row["label_corruption"] == "0.2"]
     made_up.write(folder, "param_sweep", "mnist", rows)
     shutil.copy(HW1 / "logs" / "benchmark.json", folder / "logs")
+    shutil.copytree(HW1 / "logs" / "gpu", folder / "logs" / "gpu")
     return folder
 
 
@@ -440,6 +441,16 @@ def test_the_readme_has_a_line_for_each_main_hypothesis(run, prepared):
     text = readme.rewrite(page.read_text(), prepared[1], run / "logs")
     for label, sentence, source, effect in prepared[1]["found"]["en"]:
         assert f"| {sentence} | {source} | {effect} | {label} |".replace("\u00a0", " ") in text
+
+
+def test_the_rows_of_a_gpu_name_it(run, prepared):
+    page = (HW1.parent / "README.md").read_text()
+    path = run / "logs" / "gpu" / "benchmark.json"
+    about = json.loads(path.read_text())
+    about |= {"device": "some GPU", "summary": [about["summary"][0] | {"value": 7.891}]}
+    path.write_text(json.dumps(about))
+    lines = readme.rewrite(page, prepared[1], run / "logs").splitlines()
+    assert sum("(on one some GPU) | `mlp_epoch_cuda` | 7.89 |" in line for line in lines) == 1
 
 
 def test_a_readme_without_marks_is_one_sentence(run, capsys):
