@@ -122,9 +122,9 @@ def network(setting, weights=None, device="cpu"):
 
 def optimizer_for(setting, model, device):
     """Return the setting's optimizer for the model's parameters, in PyTorch's fused form."""
-    known, fused = OPTIMIZERS[setting["optimizer"]], device.type in ("cpu", "cuda")
-    rates = {"lr": setting["lr"], "weight_decay": setting["weight_decay"]}
-    return known(model.parameters(), **rates, fused=fused)
+    options = {"lr": setting["lr"], "weight_decay": setting["weight_decay"]}
+    options["fused"] = device.type in ("cpu", "cuda")
+    return OPTIMIZERS[setting["optimizer"]](model.parameters(), **options)
 
 
 def train(setting, tensors, path, report=lambda part: None):
@@ -137,8 +137,7 @@ def train(setting, tensors, path, report=lambda part: None):
     reached; if not, they are NaN), `finite` (False if the loss diverged) and `seconds` (of the
     core; on a GPU, of the clock).
     """
-    state = restore(path)
-    if state:
+    if state := restore(path):
         return state
     checkpoint, tensors = path.with_suffix(".checkpoint"), prepare(setting, tensors)
     fresh = {"setting": setting, "finite": True, "epoch": 0, "history": [], "stops": {}}
@@ -151,8 +150,7 @@ def train(setting, tensors, path, report=lambda part: None):
         record(state, model, tensors)
     clock = time.process_time if x_train.device.type == "cpu" else time.monotonic
     started, saved = clock() - state.get("seconds", 0), time.monotonic()
-    first = state["epoch"] + 1
-    for epoch, finite in epochs(model, optimizer, x_train, y_train, setting, first):
+    for epoch, finite in epochs(model, optimizer, x_train, y_train, setting, state["epoch"] + 1):
         state |= {"epoch": epoch, "finite": finite}
         if record(state, model, tensors):
             break
@@ -192,10 +190,9 @@ def record(state, model, tensors):
 
 def is_due(setting, epoch, history):
     """Return whether the loss is to be measured: at both ends, and as log_growth says."""
-    growth = setting["log_growth"]
-    if epoch in (0, setting["epochs"]) or growth is None:
+    if epoch in (0, setting["epochs"]) or setting["log_growth"] is None:
         return epoch in (0, setting["epochs"])
-    return epoch >= max(1, (1 + growth) * history[-1]["epoch"])
+    return epoch >= max(1, (1 + setting["log_growth"]) * history[-1]["epoch"])
 
 
 def is_under(target, model, x, y):

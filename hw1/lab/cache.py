@@ -10,7 +10,7 @@ import shutil
 import zipfile
 from functools import cache, partial
 
-from lab import HW1, files, say
+from lab import HW1, files, formats, say
 from lab.provenance import capability, code_digest
 from lab.settings import QUICK
 from lab.store import make_folder
@@ -75,7 +75,7 @@ def _sound(path):
     try:
         with zipfile.ZipFile(path) as file:
             whole = file.testzip() is None
-        return whole and len(torch.load(path, mmap=True, weights_only=True)) == len(files.KEYS)
+        return whole and len(torch.load(path, mmap=True, weights_only=True)) == len(formats.KEYS)
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is made again
         return False
 

@@ -40,6 +40,7 @@ PATHS = {
     ("different", "weight_matching"): ("different init, matched", BLUE),
     ("different", "none"): ("different init", ORANGE),
 }
+LOST = "diverged or undefined"  # what a cross means
 HOLLOW = {"ls": "", "marker": "o", "mfc": "white"}
 LABELS = {
     "loss": "cross-entropy (nats)",
@@ -103,9 +104,7 @@ def panels(axes, t, x, metrics, colors, marks=True, log=()):
         ax.set(xlabel=label(x), ylabel=label(metric), yscale="log" if metric in log else "linear")
 
 
-def legend(
-    fig, keys=(), splits=(), series=(), lost="diverged or undefined", columns=8, dense=False
-):
+def legend(fig, keys=(), splits=(), series=(), lost=LOST, columns=8, dense=False):
     """Put the legend above the panels, away from the data, and return the figure.
 
     keys: (name, colour, style) of each entry; splits: the colours of train and test, if they need

@@ -23,7 +23,6 @@ from lab.download import MissingDataError, download
 from lab.formats import DataError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KEYS = formats.KEYS
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ DATASETS = {
     "mnist": DataSet(
         shape=(1, 28, 28),
         classes=10,
-        read=formats.idx,
         digests={"76e8878eda398d53708d8e7cd3d9315b50778b7f51f56d38075388023f7066d2": ""},
         files={
             "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -57,8 +55,6 @@ DATASETS = {
     "fashion_mnist": DataSet(
         shape=(1, 28, 28),
         classes=10,
-        read=formats.idx,
-        digests={},
         files={
             "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -141,8 +137,7 @@ def _checked(path, md5):
 
 def note(digest):
     """Return what has to be said of the arrays with this digest, as a rule nothing."""
-    notes = {key: text for entry in DATASETS.values() for key, text in entry.digests.items()}
-    return notes.get(digest, "")
+    return {d: text for e in DATASETS.values() for d, text in e.digests.items()}.get(digest, "")
 
 
 if __name__ == "__main__":  # for run_all.sh: 2 if something is damaged, else 3 if out of reach

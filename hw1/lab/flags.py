@@ -38,26 +38,18 @@ def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
 
 def _parser(doc, dataset, epochs, train_size):
     """Return the parser of the flags; see `arguments`."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=doc, formatter_class=plain)
     add = parser.add_argument
     add("--dataset", choices=list(epochs), default=dataset, help="(default: %(default)s)")
-    add(
-        "--data-dir",
-        type=folder,
-        metavar="DIR",
-        help="folder of the data (default: $HW1_DATA, then data/)",
-    )
+    where = "folder of the data (default: $HW1_DATA, then data/)"
+    add("--data-dir", type=folder, metavar="DIR", help=where)
     if train_size:
-        shown = _each(train_size)
-        add("--train-size", type=positive_int, metavar="N", help=f"(default: {shown})")
+        add("--train-size", type=positive_int, metavar="N", help=f"(default: {_each(train_size)})")
     add("--seeds", nargs="+", type=seed, metavar="N", help="(default: 0 1 2, or 0 1 with --quick)")
     add("--epochs", type=positive_int, metavar="N", help=f"(default: {_each(epochs)})")
-    devices = ["auto", "cpu", "cuda", "mps"]
-    add(
-        "--device", choices=devices, default="auto", help="(default: auto, the GPU if there is one)"
-    )
+    device = "(default: auto, the GPU if there is one)"
+    add("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help=device)
     jobs = "runs side by side (default: as many as cores, one on a GPU)"
     add("--jobs", type=positive_int, metavar="N", help=jobs)
     add("--dask", metavar="ADDRESS", help="send the runs to the Dask scheduler at this address")

@@ -20,14 +20,13 @@ import data
 def about(args, data_digest, tasks, fingerprint):
     """Return what the .json beside a log says, except for the seconds."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
-    on_gpu = args.device == "cuda"
     settings = json.dumps(tasks, sort_keys=True).encode()
     return {
         "command": " ".join(["python", f"hw1/{args.script}.py", *sys.argv[1:]]),
         "quick": args.quick,
         "settings_digest": hashlib.sha256(settings).hexdigest()[:16],
         "versions": versions | {"numpy": np.__version__},
-        "device": torch.cuda.get_device_name() if on_gpu else provenance.processor(),
+        "device": torch.cuda.get_device_name() if args.device == "cuda" else provenance.processor(),
         "cpu_capability": provenance.capability(),
         "fingerprint": fingerprint,
         "core_gflops": provenance.core_gflops(),
@@ -43,8 +42,8 @@ def about(args, data_digest, tasks, fingerprint):
 def write(path, columns, rows, about):
     """Write PATH.csv, PATH.json and packages.txt (the versions of all packages); say what was done.
 
-    rows: dicts with exactly these columns. Floats are written with eight significant digits. A log of other settings that is there already
-    is kept in the folder `earlier`.
+    rows: dicts with exactly these columns. Floats are written with eight significant digits. A log
+    of other settings that is there already is kept in the folder `earlier`.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -72,8 +71,7 @@ def _keep_earlier(path, about):
     folder = path.parent / "earlier"
     folder.mkdir(exist_ok=True)
     name = f"{path.name}_{time.strftime('%Y-%m-%d_%H%M%S')}"
-    for file in old:
-        if file.exists():
-            file.replace(folder / f"{name}{file.suffix}")
+    for file in [file for file in old if file.exists()]:
+        file.replace(folder / f"{name}{file.suffix}")
     where = f"the log that was there has other settings: it is kept as {folder / name}.csv"
     return [f"{where}, and its finished runs are still in the cache"]

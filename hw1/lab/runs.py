@@ -136,8 +136,7 @@ def load(script, out=HW1, stop="epochs", **wanted):
     every = {}
     paths = Path(out).expanduser().glob(f"checkpoints/{script}_*/*.state")
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
-        state = restore(path)
-        if state:  # the newest, if the code has changed
+        if state := restore(path):  # the newest, if the code has changed
             every[json.dumps(state["setting"])] = state
     found = {key: s for key, s in every.items() if wanted.items() <= s["setting"].items()}
     if len(found) != 1:

@@ -21,6 +21,7 @@ import benchmark
 import measures
 import plot_all
 import scripts
+import targets
 import train
 from data import standardise
 
@@ -152,7 +153,7 @@ def test_medians_ratios_and_the_better_rival():
     rows += [row("instructions", "ours", 5), row("instructions", "auto", 4)]
     rows += [row("hessian_norm", "ours", 3), row("start", "ours", 3)]
     rows += [row("memory_jobs8_cifar10", "ours", 60, 5000), row("scaling_jobs", "ours", 1)]
-    found = {r["comparison"]: (r["ours"], r["theirs"], r["value"]) for r in benchmark.summary(rows)}
+    found = {r["comparison"]: (r["ours"], r["theirs"], r["value"]) for r in targets.summary(rows)}
     assert found == {
         "mlp_epoch": (2, 20, 10),
         "products_64": (3, 2, 1.5),

@@ -20,7 +20,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
-from lab import download, files
+from lab import download, files, formats
 
 import numpy as np
 import pytest
@@ -246,7 +246,7 @@ def test_idx_files_are_read_as_they_were_written(monkeypatch, tmp_path):
     for name in ("mnist", "fashion_mnist"):
         paths = small(monkeypatch, tmp_path, name)
         raw = files.arrays(name, tmp_path)
-        for key, path in zip(files.KEYS, paths.values(), strict=True):
+        for key, path in zip(formats.KEYS, paths.values(), strict=True):
             array = raw[key].astype(np.uint8)
             assert idx(array[..., 0] if key.startswith("x") else array) == path.read_bytes()
 
@@ -256,7 +256,7 @@ def test_batches_of_python_2_are_read_without_a_warning(monkeypatch, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         raw = files.arrays("cifar10", tmp_path)
-    assert [len(raw[key]) for key in files.KEYS] == [100, 100, 20, 20]
+    assert [len(raw[key]) for key in formats.KEYS] == [100, 100, 20, 20]
     for number in (0, 23, 99):
         rows, labels = batch(number // 20)
         for channel in range(3):  # the first 1,024 numbers of a row are red, line by line
@@ -419,7 +419,7 @@ def test_what_a_server_sends_is_checked(monkeypatch, tmp_path, capsys, datasets,
         try:
             if sent == "the files":
                 got, wanted = (files.arrays("fashion_mnist", place) for place in (home, served))
-                assert all(np.array_equal(got[key], wanted[key]) for key in files.KEYS)
+                assert all(np.array_equal(got[key], wanted[key]) for key in formats.KEYS)
             else:
                 with pytest.raises(files.MissingDataError, match="mnist.npz or Fash") as error:
                     files.arrays("fashion_mnist", home)
