@@ -77,13 +77,13 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }
 
-# Minutes on two cores of 85 GFLOP/s each, almost four hours in all. The first is an estimate; the
-# last two shared the cores with other work. Figures carry the names of script and data.
-run random_labels mnist    # 45
+# Minutes on two cores of 85 GFLOP/s each, almost four hours in all; the last two shared the cores
+# with other work. Figures carry the names of script and data.
+run random_labels mnist    # 41
 run param_sweep cifar10    # 50
 run param_sweep mnist      # 3
 run interpolation mnist    # 11
-run interpolation cifar10  # 18
+run interpolation cifar10  # 19
 run sensitivity mnist      # 4
 run sensitivity cifar10    # 64
 run sharpness mnist        # 35; also reparametrization_mnist and predictors_*
