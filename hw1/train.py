@@ -120,13 +120,6 @@ def network(setting, weights=None, device="cpu"):
     return model.to(device).eval()
 
 
-def optimizer_for(setting, model, device):
-    """Return the setting's optimizer for the model's parameters, in PyTorch's fused form."""
-    options = {"lr": setting["lr"], "weight_decay": setting["weight_decay"]}
-    options["fused"] = device.type in ("cpu", "cuda")
-    return OPTIMIZERS[setting["optimizer"]](model.parameters(), **options)
-
-
 def train(setting, tensors, path, report=lambda part: None):
     """Do one run, or what is left of it, and return its state.
 
@@ -143,7 +136,9 @@ def train(setting, tensors, path, report=lambda part: None):
     fresh = {"setting": setting, "finite": True, "epoch": 0, "history": [], "stops": {}}
     state, x_train, y_train = restore(checkpoint) or fresh, *tensors[:2]
     model = network(setting, state.get("model"), x_train.device)
-    optimizer = optimizer_for(setting, model, x_train.device)
+    options = {"lr": setting["lr"], "weight_decay": setting["weight_decay"]}
+    options["fused"] = x_train.device.type in ("cpu", "cuda")  # PyTorch's faster form
+    optimizer = OPTIMIZERS[setting["optimizer"]](model.parameters(), **options)
     if state["epoch"]:
         optimizer.load_state_dict(state["optimizer"])
     else:
