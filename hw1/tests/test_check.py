@@ -62,6 +62,12 @@ def test_a_copy_has_the_same_bytes(monkeypatch, capsys, tmp_path, name):
     assert code == 0 and lines[0] == f"{name}: the same bytes" and len(lines) == 2
 
 
+def test_the_log_of_a_gpu_agrees(monkeypatch, capsys):
+    """README says so of the committed one."""
+    code, lines, _ = run(monkeypatch, capsys, check.LOGS / "gpu")
+    assert code == 0 and any("5 of 5 settings agree" in line for line in lines)
+
+
 def test_one_seed_has_the_same_bytes_where_both_have_rows(monkeypatch, capsys, tmp_path):
     copy(tmp_path, "sensitivity_mnist", lambda rows: [row for row in rows if row["seed"] == "1"])
     code, lines, _ = run(monkeypatch, capsys, tmp_path / "logs")
