@@ -106,45 +106,50 @@ def test_noise_of_the_size_of_the_spread_agrees(monkeypatch, capsys, tmp_path, n
     assert code == 0 and found[1] == found[2] and int(found[1]) >= 16
 
 
-def spread_of_log(name, column, width):
-    """Return the standard deviation over seeds of log(column): all widths pooled, and this one."""
+def spread_of_log(name, column, setting):
+    """Return the standard deviation over seeds of log(column): all settings pooled, and this one.
+
+    setting: width and number of training examples, as the log has them.
+    """
     with open(check.LOGS / f"{name}.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["epoch"] != "0"]
     values = {}
     for row in rows:
-        values.setdefault(row["width"], []).append(math.log(float(row[column])))
+        key = row["width"], row["train_size"]
+        values.setdefault(key, []).append(math.log(float(row[column])))
     variances = {key: np.var(some, ddof=1) for key, some in values.items()}
-    return math.sqrt(max(np.mean(list(variances.values())), variances[width]))
+    return math.sqrt(max(np.mean(list(variances.values())), variances[setting]))
 
 
-@pytest.mark.parametrize(("spreads", "code"), [(5, 1), (1, 0), (-5, 1)])
-def test_a_mean_that_is_shifted_by_five_spreads_is_out(
-    monkeypatch, capsys, tmp_path, spreads, code
-):
-    factor = math.exp(spreads * spread_of_log("param_sweep_cifar10", "test_loss", "8"))
+@pytest.mark.parametrize(("spreads", "code"), [(6, 1), (1, 0), (-6, 1)])
+def test_a_mean_that_is_shifted_by_six_spreads_is_out(monkeypatch, capsys, tmp_path, spreads, code):
+    factor = math.exp(spreads * spread_of_log("param_sweep_cifar10", "test_loss", ("8", "4000")))
 
     def shift(row):
-        if row["width"] == "8" and row["epoch"] != "0":
+        if (row["width"], row["train_size"]) == ("8", "4000") and row["epoch"] != "0":
             row["test_loss"] = format(float(row["test_loss"]) * factor, ".8g")
 
     copy(tmp_path, "param_sweep_cifar10", each(shift))
     found, lines, _ = run(monkeypatch, capsys, tmp_path)
     assert found == code
-    assert lines[0].endswith(f"{12 - code} of 12 settings agree within the spread over seeds")
+    assert lines[0].endswith(f"{24 - code} of 24 settings agree within the spread over seeds")
     named = [line for line in lines if "out: " in line]
     assert len(named) == code and all("test_loss" in line and "width 8" in line for line in named)
-    off = re.search(r"equal seeds differ by up to ([\d.]+)%, in test_loss at width 8", lines[-2])
+    off = re.search(
+        r"equal seeds differ by up to ([\d.]+)%, in test_loss at batch_size 16, width 8", lines[-2]
+    )
     assert float(off[1]) == pytest.approx(100 * abs(factor - 1), rel=1e-3)
 
 
 def test_a_higher_barrier_is_out(monkeypatch, capsys, tmp_path):
     def shift(row):
-        if row["pair"] == "lr" and row["alpha"] in ("0.45", "0.5", "0.55"):
+        twice = row["setting_1"] == row["setting_2"]
+        if row["pair"] == "lr" and not twice and row["alpha"] in ("0.45", "0.5", "0.55"):
             row["test_loss"] = format(3 * float(row["test_loss"]), ".8g")
 
     copy(tmp_path, "interpolation_mnist", each(shift))
     code, lines, _ = run(monkeypatch, capsys, tmp_path)
-    assert code == 1 and lines[0].endswith("2 of 4 settings agree within the spread over seeds")
+    assert code == 1 and lines[0].endswith("8 of 10 settings agree within the spread over seeds")
     assert sum("out: highest test_loss" in line and "pair lr" in line for line in lines) == 2
 
 
@@ -170,22 +175,28 @@ def test_rounding_is_no_disagreement(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "column", "old", "new", "says"),
+    ("name", "column", "changes", "says"),
     [
-        ("param_sweep_cifar10", "epoch", "28", "5", "not comparable: epochs 5 instead of 28"),
-        ("param_sweep_mnist", "train_size", "4000", "1000", "train_size 1000 instead of 4000"),
-        ("sharpness_mnist", "epsilon", "0.0001", "0.001", "epsilon 0.001 instead of 0.0001"),
+        ("param_sweep_cifar10", "epoch", {"16": "5"}, "not comparable: epochs 5 instead of 16"),
+        ("param_sweep_mnist", "train_size", {"4000": "1000"}, "train_size 1000 instead of 4000"),
+        (
+            "sharpness_mnist",
+            "epsilon",
+            {"0.0001": "0.0003", "0.0005": "0.0015", "0.001": "0.003"},
+            "epsilon 0.0003 instead of 0.0001",
+        ),
     ],
 )
 def test_other_settings_are_not_compared(
-    monkeypatch, capsys, tmp_path, name, column, old, new, says
+    monkeypatch, capsys, tmp_path, name, column, changes, says
 ):
     def change(row):
-        row[column] = new if row[column] == old else row[column]
+        row[column] = changes.get(row[column], row[column])
 
     copy(tmp_path, name, each(change))
     code, lines, error = run(monkeypatch, capsys, tmp_path)
-    assert code == 2 and len(lines) == 1 and says in lines[0]
+    assert code == 2 and len(lines) == len(changes) and says in lines[0]
+    assert all("not comparable" in line for line in lines)
     assert len(error.splitlines()) == 1 and "no log that can be compared" in error
 
 
@@ -306,16 +317,13 @@ EPSILONS = ("0.0001", "0.0005", "0.001")
 
 
 def at_three_epsilons(factors):
-    """Return a change: each model at three radii, its box sharpness there times these factors."""
+    """Return a change: the box sharpness of each model at three radii, times these factors."""
 
-    def change(rows):
-        new = [row | {"epsilon": e, "sharpness_adaptive": "0.02"} for row in rows for e in EPSILONS]
-        for row in new:
-            factor = factors[EPSILONS.index(row["epsilon"])]
-            row["sharpness_box"] = format(float(row["sharpness_box"]) * factor, ".8g")
-        return new
+    def change(row):
+        factor = factors[EPSILONS.index(row["epsilon"])]
+        row["sharpness_box"] = format(float(row["sharpness_box"]) * factor, ".8g")
 
-    return change
+    return each(change)
 
 
 @pytest.mark.parametrize("wrong", [1, 100], ids=["agrees", "is out"])
