@@ -153,7 +153,7 @@ def norms(bench, setting, x, y):
 def grow(bench, dataset, path, setting):
     """Measure an epoch with more and more weights, examples and processes."""
     quick = bench.args.quick
-    for width in (8, 16) if quick else (32, 64, 128, 256, 512, 1024):
+    for width in (8,) if quick else (32, 64, 128, 256, 512, 1024):
         model = mlp_for(dataset, width, width, width)
         bench.scale("scaling_width", width, path, setting | {"model": model})
     for size in (1000,) if quick else (3750, 7500, 15_000, 30_000, 60_000):

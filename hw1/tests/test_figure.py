@@ -221,8 +221,9 @@ def drawn(tmp_path_factory):
     logs, figures, save = {}, {}, plot_all.save
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("error")
-        patch.setattr(figure, "write", lambda path, fill: fill(io.BytesIO()))  # it sets the layout
-        kinds = [*itertools.product(("mnist", "cifar10"), (False, True)), ("digits", False)]
+        png = lambda path, fill: path.suffix == ".png" and fill(io.BytesIO())  # it sets the layout
+        patch.setattr(figure, "write", png)
+        kinds = [("mnist", False), ("mnist", True), ("cifar10", False), ("digits", False)]
         for dataset, aged in kinds:
             folder = tmp_path_factory.mktemp("drawn")
             names = ["param_sweep", "interpolation", "interpolation_shared", "sensitivity"]
@@ -244,7 +245,7 @@ def drawn(tmp_path_factory):
 
 
 def test_every_kind_of_log_is_drawn(drawn):
-    assert len(drawn[0]) == 2 * (7 + 4) + 7
+    assert len(drawn[0]) == 2 * 7 + 4 + 7
 
 
 def inside(text, by):

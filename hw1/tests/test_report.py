@@ -15,8 +15,6 @@ import pytest
 import typst
 from fontTools.ttLib import TTFont
 
-import plot_all
-
 HW1 = Path(__file__).resolve().parent.parent
 import bonus
 import build
@@ -181,8 +179,8 @@ def test_both_documents_and_the_verdicts_are_written_twice_alike(run):
 
 
 def test_at_most_ten_pages_with_the_real_figures(run):
-    for dataset in ("mnist", "cifar10"):
-        plot_all.draw(run, dataset)
+    for name in (run / "figures").iterdir():
+        shutil.copy(HW1 / "figures" / name.name, name)
     folder, _ = prepare(run)
     for language in LANGUAGES:
         assert 7 <= query(folder, language, "<pages>")[0] <= 10
