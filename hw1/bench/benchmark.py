@@ -1,6 +1,7 @@
 """How fast is this code beside the same work as it is usually written, and how does cost grow?
 
-    python hw1/bench/benchmark.py [--quick] [--device cuda] [--out DIR] [--data-dir DIR] [--repeats 5]
+    python hw1/bench/benchmark.py [--quick] [--device cuda] [--out DIR] [--data-dir DIR]
+                                     [--repeats 5]
 
 writes OUT/logs/benchmark.csv (the seconds of each repeat, and peak_mb where memory was watched) and
 benchmark.json (the machine, and medians beside their targets). The sides take turns; of several
@@ -164,17 +165,23 @@ def grow(bench, dataset, path, setting):
 
 def measure(bench, small, image):
     """Make every comparison of the device on two data sets; return the digest of the small one."""
-    quick, where = bench.args.quick, ["--data-dir", bench.args.data_dir]
+    quick, device = bench.args.quick, bench.args.device
     raw, other = (files.arrays(name, bench.args.data_dir) for name in (small, image))
     other |= {key: other[key][: 500 if quick else 10_000] for key in ("x_train", "y_train")}
     setting = train.SETTING | {"dataset": small, "batch_size": 64, "epochs": 1}
     setting["model"] = mlp_for(small, *[32 if quick else 256] * 3)
     cnn = setting | {"dataset": image, "model": "cnn-4" if quick else "cnn-33"}
-    device, suffix = bench.args.device, "_cuda" * (bench.args.device == "cuda")
+    suffix = "" if device == "cpu" else f"_{device}"
     x, y = epoch(bench, f"mlp_epoch{suffix}", raw, setting, device)
     epoch(bench, f"cnn_epoch{suffix}", other, cnn, device)
-    if suffix:
-        return digest(raw)
+    if device == "cpu":
+        measure_on_cpu(bench, small, image, setting, x, y)
+    return digest(raw)
+
+
+def measure_on_cpu(bench, small, image, setting, x, y):
+    """Make the comparisons that are about the CPU, with the small data set's x and y."""
+    quick, where = bench.args.quick, ["--data-dir", bench.args.data_dir]
     large = setting | {"batch_size": 512}
     for s in (setting, large):
         ours = partial(our_epochs, s, x, y)
@@ -192,7 +199,6 @@ def measure(bench, small, image):
     found = scripts.memory(["sensitivity.py", *flags, "--out", bench.folder], seconds)
     bench.add(f"memory_jobs{jobs}_{image}", "ours", "sensitivity.py", 0, *found)
     grow(bench, small, path, large)
-    return digest(raw)
 
 
 def main():
