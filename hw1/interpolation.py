@@ -89,13 +89,14 @@ def measure(task, states, tensors):
     tensors = data.prepare(task["runs"][0] | {"label_corruption": 0.0}, tensors)
     for model in (first, *ends.values()):
         model.to(tensors[0].device)
-    rows = []
+    rows, last = [], None
     for alignment, end in ends.items():
         one, two = (parameter_vector(model) for model in (first, end))
         row |= {"alignment": alignment, "weight_norm_1": one.norm().item()}
         row |= {"weight_norm_2": two.norm().item(), "distance": (two - one).norm().item()}
-        for alpha, values in along(first, end, task["alphas"], *tensors):
-            rows.append(row | {"alpha": alpha} | values)
+        if last is None or not two.equal(last):  # matching may leave every unit at its place
+            line, last = list(along(first, end, task["alphas"], *tensors)), two
+        rows += [row | {"alpha": alpha} | values for alpha, values in line]
     return rows
 
 

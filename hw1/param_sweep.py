@@ -51,7 +51,7 @@ def main():
 
 
 def measure(task, states, tensors):
-    """Return a row for each epoch that was measured in training."""
+    """Return a row for the one epoch that was measured in training, the last."""
     [setting], [state] = task["runs"], states
     examples = len(data.prepare(setting, tensors)[0])
     row = settings.common(setting) | {"width": task["width"], "train_size": examples}

@@ -13,7 +13,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
-UNITWISE = (nn.ReLU, nn.Dropout, nn.Flatten, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
+from models import PositionMean
+
+UNITWISE = (nn.ReLU, nn.Dropout, nn.Flatten, nn.MaxPool2d, nn.AdaptiveAvgPool2d, PositionMean)
 TOLERANCE = 1e-4  # of the largest output; rounding in float32 stays far below
 
 

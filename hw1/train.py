@@ -11,6 +11,7 @@ from functools import partial
 
 from lab.files import DATASETS
 from lab.store import restore, save
+from lab.target import is_under
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ SETTING = {
     "label_corruption": 0.0,  # the fraction of training labels that are shuffled among themselves
     "train_size": None,  # train on the first rows of the split; None for all
     "test_size": None,
-    "log_growth": None,  # measure when the epoch has grown by this part; None: only the ends
+    "log_growth": None,  # measure also at epoch 0 and when the epoch has grown by this part
     "target": None,  # go on until the train loss is under the target: see CHECKS
     "max_epochs": None,  # the end of a run that does not reach its target
 }
@@ -105,7 +106,9 @@ def epochs(model, optimizer, x, y, setting, first):
             optimizer.zero_grad()
             total += loss.detach()
             if step in places:
+                model.eval()
                 yield round(epoch - 1 + step / steps, 4), True
+                model.train()
         model.eval()
         yield epoch, math.isfinite(total.item())
 
@@ -133,7 +136,7 @@ def train(setting, tensors, path, report=lambda part: None):
     if state := restore(path):
         return state
     checkpoint, tensors = path.with_suffix(".checkpoint"), prepare(setting, tensors)
-    fresh = {"setting": setting, "finite": True, "epoch": 0, "history": [], "stops": {}}
+    fresh = {"setting": setting, "finite": True, "epoch": 0, "history": [], "stops": {}, "seen": {}}
     state, x_train, y_train = restore(checkpoint) or fresh, *tensors[:2]
     model = network(setting, state.get("model"), x_train.device)
     options = {"lr": setting["lr"], "weight_decay": setting["weight_decay"]}
@@ -174,7 +177,8 @@ def record(state, model, tensors):
     reached = {"epochs": epoch == setting["epochs"]}
     if targeted:
         waits = finite and "train_loss" not in stops
-        reached["train_loss"] = waits and is_under(setting["target"], model, *tensors[:2])
+        split = setting["target"], model, *tensors[:2], state["seen"]
+        reached["train_loss"] = waits and is_under(*split)
     for stop, now in reached.items():
         if stop not in stops and (now or ended):
             factor = 1.0 if now else math.nan  # never reached: nothing to measure
@@ -184,17 +188,8 @@ def record(state, model, tensors):
 
 
 def is_due(setting, epoch, history):
-    """Return whether the loss is to be measured: at both ends, and as log_growth says."""
-    if epoch in (0, setting["epochs"]) or setting["log_growth"] is None:
-        return epoch in (0, setting["epochs"])
-    return epoch >= max(1, (1 + setting["log_growth"]) * history[-1]["epoch"])
-
-
-def is_under(target, model, x, y):
-    """Return whether the mean loss is under the target.
-
-    The whole split is measured only if the mean over 2,000 examples from all over it comes near the
-    target, within about four of that mean's standard errors as they were seen on our networks.
-    """
-    few, near = slice(None, None, max(1, len(y) // 2000)), target + 0.1 * math.sqrt(abs(target))
-    return all(evaluate(model, x[s], y[s])[0] < t for s, t in ((few, near), (..., target)))
+    """Return whether the loss is to be measured: at the end, and as log_growth says."""
+    growth, last = setting["log_growth"], epoch == setting["epochs"]
+    if last or growth is None or epoch == 0:
+        return last or growth is not None
+    return epoch >= max(1, (1 + growth) * history[-1]["epoch"])

@@ -56,7 +56,7 @@ FURTHER = {
 FIGURE = {"interpolation_shared": "interpolation"}
 SCRIPTS = {  # its logs, and their rows in a quick run with one seed
     "random_labels": {"random_labels": 5 * 29},
-    "param_sweep": {"param_sweep": 3 * 2},
+    "param_sweep": {"param_sweep": 3},
     "interpolation": {"interpolation": 5 * 2 * 13, "interpolation_shared": 2 * 2 * 13},
     "sensitivity": {"sensitivity": 3 * 2},
     "sharpness": {"sharpness": 3 * 2, "reparametrization": 3},
@@ -120,14 +120,14 @@ def test_every_flag_changes_something(here, tmp_path):
     shown = sweep("--seeds", "0")[1]
     base = rows(tmp_path, "param_sweep")
     assert "3 runs on digits: 0 finished, 3 to do, 1 at a time on cpu" in shown
-    assert {row["seed"] for row in base} == {"0"} and base[1]["epoch"] == "5"
+    assert {row["seed"] for row in base} == {"0"} and base[0]["epoch"] == "5"
     shown = sweep("--seeds", "1", "2", "--epochs", "2")[1]
     table = rows(tmp_path, "param_sweep")
     assert "has other settings: it is kept as" in shown  # nothing is lost
     [earlier] = (tmp_path / "logs" / "earlier").glob("*.csv")
     with earlier.open() as file:
         assert list(csv.DictReader(file)) == base
-    assert {row["seed"] for row in table} == {"1", "2"} and table[1]["epoch"] == "2"
+    assert {row["seed"] for row in table} == {"1", "2"} and table[0]["epoch"] == "2"
     folder = tmp_path / "checkpoints" / "param_sweep_digits"
     before = set(folder.glob("*.state"))
     sweep("--seeds", "0", "--fresh")
@@ -216,6 +216,23 @@ def test_interpolation_includes_buffers():
 def test_alphas_hold_both_ends_exactly():
     assert interpolation.ALPHAS[0] == -1 and interpolation.ALPHAS[-1] == 2
     assert len(interpolation.ALPHAS) >= 61 and {0.0, 1.0} <= set(interpolation.ALPHAS)
+
+
+def test_a_line_is_measured_once_if_matching_leaves_every_unit_at_its_place(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        interpolation, "along", lambda *a: drawn.append(1) or ((alpha, {}) for alpha in a[2])
+    )
+    tensors = [tensor[:50] for tensor in data.load("digits")]
+    run = train.SETTING | {"dataset": "digits", "model": "mlp-64-8-8-10", "epochs": 1}
+    one, two = train.network(run).state_dict(), train.network(run | {"seed": 1}).state_dict()
+    task = {"pair": "lr", "alphas": [0.0, 1.0], "runs": [run, run]}
+    for second, lines in ((one, 1), (two, 2)):
+        states = [{"stops": {"epochs": {"weights": weights}}} for weights in (one, second)]
+        table = interpolation.measure(task, states, tensors)
+        assert [row["alignment"] for row in table] == ["none"] * 2 + ["weight_matching"] * 2
+        assert [row["alpha"] for row in table] == [0.0, 1.0] * 2 and len(drawn) == lines
+        drawn.clear()
 
 
 def test_a_diverged_model_gives_a_row_of_nan_in_both_logs_of_sharpness():

@@ -6,7 +6,7 @@ import math
 import re
 from itertools import pairwise
 
-from lab import settings, store
+from lab import settings, store, target
 
 import numpy as np
 import pytest
@@ -46,6 +46,17 @@ def test_networks_start_from_he_and_from_their_seed_alone():
     assert first[1].bias.abs().max() == 0
     assert models.build("cnn-3", 1)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert any(isinstance(layer, nn.Dropout) for layer in models.mlp([4, 3, 2], dropout=0.5))
+
+
+def test_the_mean_over_positions_is_that_of_pytorch_and_its_gradient_is_channels_last():
+    x = torch.randn(5, 12, 4, 4, generator=seeded(0)).to(memory_format=torch.channels_last)
+    slopes, along = [], torch.randn(5, 12, generator=seeded(1))
+    for layers in ([models.PositionMean()], [nn.AdaptiveAvgPool2d(1), nn.Flatten()]):
+        inputs = x.clone(memory_format=torch.channels_last).requires_grad_()
+        outputs = nn.Sequential(*layers)(inputs)
+        slopes += [outputs, torch.autograd.grad(outputs, inputs, along)[0]]
+    assert torch.equal(slopes[0], slopes[2]) and torch.equal(slopes[1], slopes[3])
+    assert slopes[1].is_contiguous(memory_format=torch.channels_last)
 
 
 def seeded(seed):
@@ -140,10 +151,9 @@ def test_history_is_measured_in_evaluation_mode_and_never_on_running_averages(te
     assert any(isinstance(epoch, float) for epoch in measured)
     final = {"epoch": 4} | train.metrics(model, *tensors)
     assert state["history"][-1] == final
-    ends = train.train(BASE, tensors, tmp_path / "ends")
-    assert [row["epoch"] for row in ends["history"]] == [0, 4]
-    same = train.train(setting | {"log_growth": None}, tensors, tmp_path / "same")["stops"]
-    for name, value in same["epochs"]["weights"].items():  # measuring changes nothing
+    same = train.train(setting | {"log_growth": None}, tensors, tmp_path / "same")
+    assert same["history"] == [final]
+    for name, value in same["stops"]["epochs"]["weights"].items():  # measuring changes nothing
         assert torch.equal(value, state["stops"]["epochs"]["weights"][name])
 
 
@@ -157,6 +167,7 @@ def test_target_stop_is_the_first_check_under_it_and_epochs_stop_is_kept(
     optimizer = torch.optim.Adam(model.parameters(), lr=setting["lr"], fused=True)
     losses = {}  # of the whole split, at every place that is checked
     for epoch, _ in train.epochs(model, optimizer, *tensors[:2], setting, 1):
+        assert not model.training
         losses[epoch] = train.evaluate(model, *tensors[:2])[0]
         if losses[epoch] < 1.0 and epoch >= 3:
             break
@@ -184,13 +195,21 @@ def test_an_epoch_has_twenty_checks_or_one_after_every_step(tensors):
 def test_the_whole_split_is_measured_only_near_the_target(tensors, monkeypatch):
     model = train.network(BASE)
     x, y = (t.repeat(5, *[1] * (t.dim() - 1))[:6000] for t in tensors[:2])
-    loss, sizes, evaluate = train.evaluate(model, x, y)[0], [], train.evaluate
-    monkeypatch.setattr(
-        train, "evaluate", lambda m, a, b: sizes.append(len(a)) or evaluate(m, a, b)
-    )
-    assert not train.is_under(loss / 2, model, x, y) and max(sizes) < 3000
-    assert train.is_under(loss * 1.001, model, x, y) and max(sizes) == len(x)
-    assert not train.is_under(loss * 0.999, model, x, y)
+    loss, sizes, losses, seen = train.evaluate(model, x, y)[0], [], target.losses, {}
+    monkeypatch.setattr(target, "losses", lambda m, a, b: sizes.append(len(a)) or losses(m, a, b))
+    assert not target.is_under(loss / 2, model, x, y, seen) and sizes == [300] and not seen
+    assert target.is_under(loss * 1.001, model, x, y, seen) and sizes[1:] == [300, 1200, 6000]
+    assert seen["losses"].mean().item() == pytest.approx(loss, rel=1e-5)
+    del sizes[:]
+    assert not target.is_under(loss * 0.999, model, x, y, seen)  # the same model: no change
+    assert sizes == [300]
+    with torch.no_grad():
+        model[1].weight *= 1.001  # nearly the same
+    near = train.evaluate(model, x, y)[0]
+    assert not target.is_under(near - 0.01, model, x, y, seen) and 6000 not in sizes
+    assert target.is_under(near + 1e-4, model, x, y, seen) and 6000 in sizes
+    del sizes[:]
+    assert not target.is_under(0.0, model, x[:100], y[:100], {}) and sizes == [100]  # too few
 
 
 def test_a_target_out_of_reach_and_a_diverged_loss_leave_nan_not_numbers(tensors, tmp_path):

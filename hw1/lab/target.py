@@ -1,0 +1,38 @@
+"""Is the mean loss over all examples under a target? Most of the time a part of them can tell."""
+
+import math
+
+import torch
+from torch.nn.functional import cross_entropy
+
+STRIDES = (20, 5)  # every twentieth example is looked at first, then every fifth, then all
+FEWEST = 30  # of fewer, the standard error would be a guess
+ERRORS = 3.5  # so many standard errors above the target, a part decides
+
+
+def is_under(target, model, x, y, seen):
+    """Return whether the model, in evaluation mode, has a mean loss under the target.
+
+    It says no from a part of the examples if the mean over all is above the target with certainty
+    of ERRORS standard errors. That mean is estimated in two ways: as the mean over the part, and as
+    the mean when all were last measured plus the part's mean change since then, which is the better
+    one while the model has changed little. `seen` is a dict, at first empty, for those losses.
+    """
+    for stride in (stride for stride in STRIDES if len(y) >= FEWEST * stride):
+        now = losses(model, x[::stride], y[::stride])
+        changes = [(0.0, now)]
+        if seen:
+            changes.append((float(seen["losses"].mean()), now - seen["losses"][::stride]))
+        for before, change in changes:
+            error = float(change.std()) / math.sqrt(len(change)) * math.sqrt(1 - 1 / stride)
+            if before + float(change.mean()) - ERRORS * error >= target:
+                return False
+    seen["losses"] = losses(model, x, y)
+    return float(seen["losses"].mean()) < target
+
+
+@torch.no_grad()
+def losses(model, x, y, batch_size=512):
+    """Return each example's cross-entropy in nats: (N,)."""
+    parts = zip(x.split(batch_size), y.split(batch_size), strict=True)
+    return torch.cat([cross_entropy(model(a), b, reduction="none") for a, b in parts])
