@@ -42,13 +42,13 @@ def cnn(width, channels=3, classes=10, dropout=0.0, generator=None):
 
 
 class PositionMean(nn.Module):
-    """The mean over the positions of x: (N, C, H, W); its output: (N, C).
+    """The mean over the positions of an image; its gradient is channels last in memory.
 
-    nn.AdaptiveAvgPool2d(1) returns the same, but its gradient is not channels last in memory, which
-    makes the backward pass of the ReLU before it slow.
+    That of nn.AdaptiveAvgPool2d(1) is not, which slows the backward pass of the ReLU before it.
     """
 
     def forward(self, x):
+        """x: (N, C, H, W); its output: (N, C)."""
         return x.movedim(1, -1).flatten(1, 2).mean(1)
 
 
@@ -58,11 +58,8 @@ def build(name, channels=1, classes=10, dropout=0.0, generator=None):
     Raises ValueError for any other name.
     """
     kind, *numbers = name.split("-")
-    try:
-        sizes = [int(number) for number in numbers]
-    except ValueError:
-        sizes = []
-    if min(sizes, default=0) > 0:
+    sizes = [int(number) for number in numbers if number.isdecimal()]
+    if len(sizes) == len(numbers) and min(sizes, default=0) > 0:
         if kind == "mlp" and len(sizes) > 1:
             return mlp(sizes, dropout, generator)
         if kind == "cnn" and len(sizes) == 1:

@@ -21,6 +21,10 @@ PINNED = {  # the vector instructions that every x86-64 machine of the last ten 
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "AVX2",
 }
+MEMORY = {  # the C library keeps freed memory: fresh pages would take a tenth of a CNN's time
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+}
 PRELOADED = ["torch", "torch._dynamo", "scipy.optimize", "scipy.sparse.linalg", "lab.frozen"]
 LONGEST = 60  # of the folder of the server's socket, whose own path may have a hundred characters
 
@@ -54,6 +58,8 @@ def server():
     from multiprocessing import forkserver, resource_tracker
 
     pin_instructions()
+    for name, value in MEMORY.items():  # read when a process starts, and so by the server's
+        os.environ.setdefault(name, value)
     if len(tempfile.gettempdir()) > LONGEST:  # the server's socket lies below it
         tempfile.tempdir = "/tmp"
     context = multiprocessing.get_context("forkserver")

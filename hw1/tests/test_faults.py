@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import cache, flags, parallel, provenance, runs, settings
+from lab import cache, flags, parallel, provenance, runs, settings, start
 
 import kill
 import pytest
@@ -600,6 +600,20 @@ def test_a_second_start_waits_for_the_first(undisturbed, tmp_path):
     until("another one is at work", out)
     first.kill()  # its lock goes with it
     assert second.wait() == 0 and kill.contents(out) == wanted
+
+
+def test_processes_keep_freed_memory_unless_the_user_says_otherwise():
+    code = """if __name__ == "__main__":
+    import os
+    from lab import start
+    with start.server().Pool(1) as pool:
+        print(pool.apply(os.getenv, ["MALLOC_TRIM_THRESHOLD_"]))"""
+    for own in ({}, {"MALLOC_TRIM_THRESHOLD_": "1000"}):
+        environment = {k: v for k, v in os.environ.items() if k not in start.MEMORY} | own
+        command = [sys.executable, "-c", code]
+        options = {"capture_output": True, "text": True, "cwd": kill.HW1}
+        shown = subprocess.run(command, check=True, env=environment, **options).stdout.strip()
+        assert shown == (own or start.MEMORY)["MALLOC_TRIM_THRESHOLD_"]
 
 
 def test_a_run_whose_process_dies_is_named_and_can_be_repeated(undisturbed, tmp_path):
