@@ -47,7 +47,7 @@ def input_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):
     return float(mean(rows, net, x, y, batch_size)[1])
 
 
-def jacobian_norm(model, x, *, batch_size=250):  # few: one backward pass for each class
+def jacobian_norm(model, x, *, batch_size=250):  # few: they stay in cache for all classes
     """Mean over examples of the Frobenius norm of d softmax(model(x_i)) / d x_i, per unit of x.
 
     Source: Novak et al. 2018, section 3.1.
@@ -114,8 +114,8 @@ def sharpness(loss, norm, epsilon):
 def ball_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH_SIZE):
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over ||theta' - theta|| <= epsilon, no unit.
 
-    Gradient ascent from the gradient; also from the best end of `starts` ascents over a subset, from
-    its own gradient, its top eigenvector and random points, if that is not the gradient's.
+    Gradient ascent from the gradient, and from the best end of `starts` ascents over a subset (from
+    its own gradient, its top eigenvector and random points) where that is higher still.
     ValueError if epsilon <= 0. Source: course slide.
     """
     data = prepare(model, x, y)
@@ -145,11 +145,11 @@ def _ball(net, x, y, epsilon, starts, steps, batch_size, scale):
     others = torch.from_numpy(np.stack([top, -top, *others])).to(gradient)
     first = [epsilon * normalize(start, dim=0) for start in [own, *others][:starts]]
     ends = [_ascend(near, point, low, epsilon, steps) for point in first]
-    best, last = max(ends, key=lambda end: end[0]), [epsilon * normalize(gradient, dim=0)]
-    if best[0] - ends[0][0] > 1e-3 * (best[0] - low):  # another start led higher than the gradient
-        last.append(best[1])
-    peaks = [_ascend(at, point, loss, epsilon, steps)[0] for point in last]
-    return (max(loss, *peaks) - loss) / (1 + loss)
+    peak = _ascend(at, epsilon * normalize(gradient, dim=0), loss, epsilon, steps)[0]
+    best = max(ends, key=lambda end: end[0])[1]
+    if at(best)[0] > peak:
+        peak = _ascend(at, best, loss, epsilon, steps)[0]
+    return (max(loss, peak) - loss) / (1 + loss)
 
 
 def _check_radius(epsilon):

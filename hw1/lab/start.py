@@ -58,7 +58,7 @@ def server():
     from multiprocessing import forkserver, resource_tracker
 
     pin_instructions()
-    for name, value in MEMORY.items():  # read when a process starts, and so by the server's
+    for name, value in MEMORY.items():  # for the server and its forks; this process started before
         os.environ.setdefault(name, value)
     if len(tempfile.gettempdir()) > LONGEST:  # the server's socket lies below it
         tempfile.tempdir = "/tmp"

@@ -7,16 +7,17 @@ from torch.nn.functional import cross_entropy
 
 STRIDE = 20  # every twentieth example is looked at first
 FEWEST = 30  # of fewer, the standard error would be a guess
-ERRORS = 3.5  # so many standard errors above the target, the part decides
+ERRORS = 3.5  # standard errors
 
 
 def is_under(target, model, x, y, seen):
     """Return whether the model, in evaluation mode, has a mean loss under the target.
 
-    It says no from a part of the examples if the mean over all is above the target with certainty
-    of ERRORS standard errors. That mean is estimated in two ways: as the mean over the part, and as
-    the mean when all were last measured plus the part's mean change since then, which is the better
-    one while the model has changed little. `seen` is a dict, at first empty, for those losses.
+    A part of the examples is enough to say no, if it puts the mean over all above the target by
+    more than ERRORS standard errors. It estimates that mean in two ways: as the mean over the part,
+    and as the mean when all were last measured plus the part's mean change since then, which is the
+    better one while the model has changed little. An error of these estimates can only say no where
+    the mean is just under the target. `seen`: a dict, at first empty, that keeps the last losses.
     """
     if len(y) >= FEWEST * STRIDE:
         now = losses(model, x[::STRIDE], y[::STRIDE])

@@ -357,6 +357,15 @@ def test_ball_chooses_its_ascent_on_a_subset_and_loses_nothing(monkeypatch, epsi
     assert found >= 0.99 * bound(net, x, y, epsilon)
 
 
+def test_ball_climbs_from_the_subset_where_all_examples_have_no_gradient(monkeypatch):
+    monkeypatch.setattr(measures, "SUBSET", 50)
+    net, x, y = nn.Linear(1, 2, bias=False), torch.ones(100, 1), torch.arange(100) % 2
+    nn.init.zeros_(net.weight)
+    rise = math.log(math.cosh(0.5 / math.sqrt(2)))  # of the mean of both classes' losses
+    expected = pytest.approx(rise / (1 + math.log(2)), rel=1e-3)
+    assert measures.ball_sharpness(net, x, y, 0.5) == expected
+
+
 def test_ball_equals_the_formula_at_a_minimum():
     """Softmax regression on noise has a minimum inside, where the gradient term vanishes."""
     x, y = torch.randn(300, 3, generator=torch.Generator().manual_seed(0)), torch.arange(300) % 3

@@ -226,7 +226,7 @@ def test_a_target_out_of_reach_and_a_diverged_loss_leave_nan_not_numbers(tensors
 
 @pytest.mark.parametrize(
     "change",
-    [{"optimizer": "adam"}, {"optimizer": "momentum", "dropout": 0.2}],
+    [{}, {"optimizer": "momentum", "dropout": 0.2}, {"target": 1.7, "max_epochs": 50}],
 )
 def test_a_run_cut_in_the_middle_ends_in_the_same_bits(tensors, tmp_path, monkeypatch, change):
     setting = BASE | change | {"log_growth": 0.01}
@@ -236,7 +236,7 @@ def test_a_run_cut_in_the_middle_ends_in_the_same_bits(tensors, tmp_path, monkey
 
     def save_and_die(path, state):
         save(path, state)
-        saved.append(state["epoch"])
+        saved.append((state["epoch"], bool(state["seen"])))
         if len(saved) == 2:
             raise KeyboardInterrupt
 
@@ -245,10 +245,12 @@ def test_a_run_cut_in_the_middle_ends_in_the_same_bits(tensors, tmp_path, monkey
         train.train(setting, tensors, tmp_path / "cut")
     monkeypatch.setattr(train, "save", save)
     resumed = train.train(setting, tensors, tmp_path / "cut")
-    assert saved == [1, 2]
-    assert resumed["history"] == whole["history"]
-    for name, value in whole["stops"]["epochs"]["weights"].items():
-        assert torch.equal(value, resumed["stops"]["epochs"]["weights"][name])
+    assert [epoch for epoch, _ in saved] == [1, 2] and saved[1][1] == ("target" in change)
+    assert resumed["history"] == whole["history"] and {*resumed["stops"]} == {*whole["stops"]}
+    for stop, at in whole["stops"].items():
+        assert at["epoch"] == resumed["stops"][stop]["epoch"] > 2
+        for name, value in at["weights"].items():
+            assert torch.equal(value, resumed["stops"][stop]["weights"][name])
 
 
 def test_no_test_example_is_ever_trained_on(tensors):
