@@ -77,17 +77,17 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }
 
-# Minutes on two cores of 85 GFLOP/s each, a little more than three hours in all. (The run that
-# made the committed logs took longer: some of it shared the cores, and the last two were slower.)
-# Figures carry the names of script and data.
-run random_labels mnist    # 41
-run param_sweep cifar10    # 50
+# Minutes on two cores of 85 GFLOP/s each, about 160 in all; "about" is estimated
+# from a few runs. (The run that made the committed logs took longer, with slower code and beside
+# other work.) Figures carry the names of script and data.
+run random_labels mnist    # about 36
+run param_sweep cifar10    # about 42
 run param_sweep mnist      # 3
-run interpolation mnist    # 11
-run interpolation cifar10  # 19
-run sensitivity mnist      # 4
-run sensitivity cifar10    # 38
-run sharpness mnist        # 29; also reparametrization_mnist and predictors_*
+run interpolation mnist    # about 10
+run interpolation cifar10  # about 14
+run sensitivity mnist      # 5
+run sensitivity cifar10    # 23
+run sharpness mnist        # about 27; also reparametrization_mnist and predictors_*
 "$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"}
 
 if [ -z "$quick$dataset" ]; then # the report is about the full run
