@@ -169,7 +169,8 @@ def train(setting, tensors, path, report=lambda part: None):
 def record(state, model, tensors):
     """Measure the model if it is time; keep the weights at each stop; return whether all is done."""
     setting, epoch, finite = state["setting"], state["epoch"], state["finite"]
-    history, stops, targeted = state["history"], state["stops"], setting["target"] is not None
+    history, stops, seen = state["history"], state["stops"], state["seen"]
+    targeted = setting["target"] is not None
     if not targeted and (not finite or is_due(setting, epoch, history)):
         values = metrics(model, *tensors) if finite else dict.fromkeys(METRICS, math.nan)
         history.append({"epoch": epoch} | values)
@@ -177,8 +178,7 @@ def record(state, model, tensors):
     reached = {"epochs": epoch == setting["epochs"]}
     if targeted:
         waits = finite and "train_loss" not in stops
-        split = setting["target"], model, *tensors[:2], state["seen"]
-        reached["train_loss"] = waits and is_under(*split)
+        reached["train_loss"] = waits and is_under(setting["target"], model, *tensors[:2], seen)
     for stop, now in reached.items():
         if stop not in stops and (now or ended):
             factor = 1.0 if now else math.nan  # never reached: nothing to measure
@@ -189,7 +189,8 @@ def record(state, model, tensors):
 
 def is_due(setting, epoch, history):
     """Return whether the loss is to be measured: at the end, and as log_growth says."""
-    growth, last = setting["log_growth"], epoch == setting["epochs"]
-    if last or growth is None or epoch == 0:
-        return last or growth is not None
-    return epoch >= max(1, (1 + growth) * history[-1]["epoch"])
+    if epoch == setting["epochs"]:
+        return True
+    if setting["log_growth"] is None:
+        return False
+    return epoch == 0 or epoch >= max(1, (1 + setting["log_growth"]) * history[-1]["epoch"])

@@ -35,8 +35,12 @@ def pin_instructions():
     This must come before PyTorch's first operation. A variable that the user has set is kept.
     """
     if platform.machine() in ("x86_64", "AMD64"):
-        for name, value in PINNED.items():
-            os.environ.setdefault(name, value)
+        _set_unless_given(PINNED)
+
+
+def _set_unless_given(variables):
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
 
 
 def cores():
@@ -58,8 +62,7 @@ def server():
     from multiprocessing import forkserver, resource_tracker
 
     pin_instructions()
-    for name, value in MEMORY.items():  # for the server and its forks; this process started before
-        os.environ.setdefault(name, value)
+    _set_unless_given(MEMORY)  # for the server and its forks; this process started before
     if len(tempfile.gettempdir()) > LONGEST:  # the server's socket lies below it
         tempfile.tempdir = "/tmp"
     context = multiprocessing.get_context("forkserver")
