@@ -88,7 +88,7 @@ SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "eve
       for name, where, same, en, zh in LINES],
     *[(f"size.{n}.minimum", 1, NAKKIRAN, curves.sweep(0, curves.inside, "cifar10", n),
        f"CIFAR-10, {n:,} images: the test loss is lowest inside the sweep of widths {{verb}}",
-       f"CIFAR-10，{n:,} 張影像：測試損失的最低點在各寬度的中間（{{verb}}）") for n in SIZES],
+       f"CIFAR-10，{n:,} 張影像：測試損失最低的寬度，既非最窄也非最寬（{{verb}}）") for n in SIZES],
     *[(f"size.{n}.accuracy", 1, NAKKIRAN, curves.sweep(-0.01, curves.below_best, "cifar10", n),
        f"CIFAR-10, {n:,} images: the largest CNN is within a point of the best accuracy {{verb}}",
        f"CIFAR-10，{n:,} 張影像：最大的 CNN 測試準確率與最高者相差不到 1 個百分點（{{verb}}）")
