@@ -31,7 +31,6 @@ PAIRS = {  # any key of the setting: its two values, and what both runs share
     "lr": ((1e-3, 1e-2), {"batch_size": 1024}),
 }
 CNN, CNN_PAIRS = "cnn-16", ("batch_size",)  # on CIFAR-10; fewer pairs, as CNNs take long
-ALPHAS = [round(-1 + 0.05 * k, 2) for k in range(61)]
 COLUMNS = ("pair", "setting_1", "setting_2", "alignment", "weight_norm_1", "weight_norm_2")
 COLUMNS += ("distance", "alpha", *train.METRICS)
 OTHER_SEED = 1000  # the second model's seed is the first one's plus this
@@ -43,7 +42,7 @@ def main():
     convolutional = args.dataset == "cifar10"
     model = CNN if convolutional else settings.mlp_for(args.dataset, *HIDDEN)
     pairs = {k: v for k, v in PAIRS.items() if k in CNN_PAIRS or not convolutional}
-    alphas = ALPHAS[::5] if args.quick else ALPHAS[::2] if convolutional else ALPHAS
+    alphas = grid(4 if args.quick else 10 if convolutional else 20)
     tasks, seen = [], []
     for pair, (values, shared) in pairs.items():
         controls = [(value, value) for value in values]  # one approach twice, for comparison
@@ -63,6 +62,14 @@ def main():
                     tasks.append(task)
     logs = dict.fromkeys(("interpolation", "interpolation_shared"), COLUMNS)
     return runs.run(args, logs, tasks, measure, check)
+
+
+def grid(parts):
+    """Return alphas from -1 to 2: [0, 1], where a barrier lies, in an even number of equal parts.
+
+    Outside of it they are twice as far apart.
+    """
+    return [k / parts for k in range(-parts, 2 * parts + 1) if 0 <= k <= parts or k % 2 == 0]
 
 
 def check(task):

@@ -34,7 +34,7 @@ SETTING = {
     "label_corruption": 0.0,  # the fraction of training labels that are shuffled among themselves
     "train_size": None,  # train on the first rows of the split; None for all
     "test_size": None,
-    "log_growth": None,  # measure also at epoch 0 and when the epoch has grown by this part
+    "log_growth": None,  # measure also at epoch 0, and as often as is_due says
     "target": None,  # go on until the train loss is under the target: see CHECKS
     "max_epochs": None,  # the end of a run that does not reach its target
 }
@@ -188,9 +188,17 @@ def record(state, model, tensors):
 
 
 def is_due(setting, epoch, history):
-    """Return whether the loss is to be measured: at the end, and as log_growth says."""
+    """Return whether the loss is to be measured.
+
+    It is at the end; with log_growth also at epoch 0 and whenever the epoch has grown by this part
+    while the train accuracy is between 90% and 99%, and by three times this part before and after.
+    """
+    growth = setting["log_growth"]
     if epoch == setting["epochs"]:
         return True
-    if setting["log_growth"] is None:
+    if growth is None:
         return False
-    return epoch == 0 or epoch >= max(1, (1 + setting["log_growth"]) * history[-1]["epoch"])
+    if epoch == 0:
+        return True
+    times = 1 if 0.9 <= history[-1]["train_acc"] < 0.99 else 3
+    return epoch >= max(1, (1 + times * growth) * history[-1]["epoch"])

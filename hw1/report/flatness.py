@@ -17,7 +17,6 @@ def interpolation(different, shared):
     """Numbers of section 3: the line between two models, for each pair of runs."""
     d, rows, longer, controls = settings(different), [], {}, []
     d["alphas"] = len(np.unique(different["alpha"]))
-    d["step"] = f"{np.diff(np.unique(different['alpha']))[0]:g}"
     for start, t in (("different", different), ("shared", shared)):
         for key in dict.fromkeys(t[["pair", "setting_1", "setting_2"]].tolist()):
             pair, one, two = key

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 from lab import files, flags, line, runs, settings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -57,7 +58,7 @@ FIGURE = {"interpolation_shared": "interpolation"}
 SCRIPTS = {  # its logs, and their rows in a quick run with one seed
     "random_labels": {"random_labels": 5 * 29},
     "param_sweep": {"param_sweep": 3},
-    "interpolation": {"interpolation": 5 * 2 * 13, "interpolation_shared": 2 * 2 * 13},
+    "interpolation": {"interpolation": 5 * 2 * 9, "interpolation_shared": 2 * 2 * 9},
     "sensitivity": {"sensitivity": 3 * 2},
     "sharpness": {"sharpness": 3 * 2, "reparametrization": 3},
 }
@@ -213,9 +214,12 @@ def test_interpolation_includes_buffers():
     assert torch.allclose(middle[1].running_mean, wanted)
 
 
-def test_alphas_hold_both_ends_exactly():
-    assert interpolation.ALPHAS[0] == -1 and interpolation.ALPHAS[-1] == 2
-    assert len(interpolation.ALPHAS) >= 61 and {0.0, 1.0} <= set(interpolation.ALPHAS)
+@pytest.mark.parametrize(("parts", "size"), [(20, 41), (10, 21), (4, 9)])
+def test_alphas_hold_all_ends_exactly_and_are_finer_where_a_barrier_lies(parts, size):
+    alphas = np.array(interpolation.grid(parts))
+    assert len(alphas) == size and alphas[0] == -1 and alphas[-1] == 2 and {0, 1} <= {*alphas}
+    inside = (alphas[1:] <= 1) & (alphas[:-1] >= 0)
+    assert np.diff(alphas) == pytest.approx(np.where(inside, 1 / parts, 2 / parts))
 
 
 def test_a_line_is_measured_once_if_matching_leaves_every_unit_at_its_place(monkeypatch):
