@@ -126,12 +126,11 @@ def network(setting, weights=None, device="cpu"):
 def train(setting, tensors, path, report=lambda part: None):
     """Do one run, or what is left of it, and return its state.
 
-    tensors: what data.load returns. path: the file that keeps the state of the finished run; until
-    then a checkpoint is kept beside it. report(part) is called with the part that is done. The
-    state holds `setting`, `history` (without a target: a dict for each measured epoch), `stops`
-    ("epochs" and, with a target, "train_loss": the epoch, the weights, and whether the stop was
-    reached; if not, they are NaN), `finite` (False if the loss diverged) and `seconds` (of the
-    core; on a GPU, of the clock).
+    tensors: what data.load returns. path: the file of the finished run's state, with a checkpoint
+    beside it until then. report(part) is called with the part that is done. The state holds
+    `setting`, `history` (without a target: a dict for each measured epoch), `stops` ("epochs" and,
+    with a target, "train_loss": the epoch, the weights, and whether the stop was reached; if not,
+    they are NaN), `finite` (whether the loss was) and `seconds` (of the core; of a GPU's clock).
     """
     if state := restore(path):
         return state
@@ -193,12 +192,9 @@ def is_due(setting, epoch, history):
     It is at the end; with log_growth also at epoch 0 and whenever the epoch has grown by this part
     while the train accuracy is between 90% and 99%, and by three times this part before and after.
     """
-    growth = setting["log_growth"]
-    if epoch == setting["epochs"]:
-        return True
-    if growth is None:
-        return False
+    if setting["log_growth"] is None or epoch == setting["epochs"]:
+        return epoch == setting["epochs"]
     if epoch == 0:
         return True
-    times = 1 if 0.9 <= history[-1]["train_acc"] < 0.99 else 3
-    return epoch >= max(1, (1 + times * growth) * history[-1]["epoch"])
+    factor = 1 if 0.9 <= history[-1]["train_acc"] < 0.99 else 3
+    return epoch >= max(1, (1 + factor * setting["log_growth"]) * history[-1]["epoch"])
