@@ -55,8 +55,8 @@ FURTHER = {
     ],
 }
 FIGURE = {"interpolation_shared": "interpolation"}
-SCRIPTS = {  # its logs, and their rows in a quick run with one seed
-    "random_labels": {"random_labels": 5 * 29},
+SCRIPTS = {  # its logs, and their rows in a quick run with one seed, or the fewest and the most
+    "random_labels": {"random_labels": (5 * 13, 5 * 29)},
     "param_sweep": {"param_sweep": 3},
     "interpolation": {"interpolation": 5 * 2 * 9, "interpolation_shared": 2 * 2 * 9},
     "sensitivity": {"sensitivity": 3 * 2},
@@ -82,7 +82,8 @@ def test_a_quick_run_writes_its_columns_rows_and_finite_numbers(script, tmp_path
     for log, wanted in SCRIPTS[script].items():
         table = rows(tmp_path / "out", log)
         assert list(table[0]) == COMMON + FURTHER[log]
-        assert len(table) == wanted
+        fewest, most = wanted if isinstance(wanted, tuple) else (wanted, wanted)
+        assert fewest <= len(table) <= most
         text = {"dataset", "model", "optimizer", "pair", "alignment", "approach", "stop"}
         for row in table:
             empty = {row["pair"]} if "pair" in row else set()
