@@ -30,7 +30,7 @@ def sharpness(t):
     d |= {"target": source["TARGET"]["mnist"], "epsilon": power(EPSILON)}
     d |= terms(t) | blocks(shown) | by_size(shown[is_size])
     d |= {"approaches": len(approaches), "others": len(approaches) - int(d["sizes"])}
-    d |= extremes(shown[shown["stop"] == "train_loss"], of_base)
+    d |= extremes(shown[shown["stop"] == "train_loss"])
     return d, {}, {}
 
 
@@ -79,32 +79,31 @@ def by_size(t):
         d |= {f"{stop}.step.from": sizes[i], f"{stop}.step.to": sizes[i + 1]}
         d[f"{stop}.step.times"] = text(norm[i + 1] / norm[i], ".1f")
         d[f"{stop}.all.times"] = text(norm[-1] / norm[0], ".1f")
+        d[f"{stop}.end.times"] = text(norm[-1] / norm[-2])
     return d
 
 
-def extremes(last, of_base):
+def extremes(last):
     """Return at equal train loss the approaches with the lowest test loss, and the flattest."""
     lost = last["approach"][~np.isfinite(last["test_loss"] + last["hessian_norm"])]
     names = [name for name in np.unique(last["approach"]) if name not in lost]
     of = {name: last[last["approach"] == name] for name in names}
     means = {m: {k: rows[m].mean() for k, rows in of.items()} for m in ("test_loss", *NORMS)}
     norm = means["hessian_norm"]
-    others = [name for name in of if not name.startswith("batch_size=")]
     chosen = {"best": min(of, key=means["test_loss"].get), "flattest": min(of, key=norm.get)}
-    chosen |= {"lower": min(others, key=norm.get), "higher": max(others, key=norm.get)}
-    at_base, d = norm[of_base["approach"][0]], {}
+    d = {}
     for name, approach in chosen.items():
         d[f"{name}.name"] = approach
         d[f"{name}.test_loss"] = spread(of[approach]["test_loss"], ".3f")
         d[f"{name}.hessian_norm"] = spread(of[approach]["hessian_norm"], ".1f")
-        d[f"{name}.times"] = text(norm[approach] / at_base, ".1f")
     return d
 
 
 def approaches(t, language):
     """Return each approach in words: its setting, and the optimizer or rate that comes with it.
 
-    "approaches" are all of them but the batch sizes.
+    "approaches" are all of them but the batch sizes; "changes" says by how much each of those
+    multiplies the Hessian's norm at equal train loss.
     """
     names = ENGLISH | (CHINESE if language == "zh" else {})
     found = {}
@@ -116,8 +115,14 @@ def approaches(t, language):
             words = optimizer(value) + {"en": f", {rate}", "zh": f"（{rate}）"}[language]
         adamw = {"en": " (AdamW)", "zh": "（AdamW）"}[language]
         found[approach] = words + adamw * (row["optimizer"] == "adamw")
-    others = [words for name, words in found.items() if not name.startswith("batch_size=")]
-    return found | {"approaches": {"en": "; ", "zh": "；"}[language].join(others)}
+    others = {k: words for k, words in found.items() if not k.startswith("batch_size=")}
+    last = t[(t["stop"] == "train_loss") & (t["epsilon"] == EPSILON)]
+    norm = {k: last["hessian_norm"][last["approach"] == k].mean() for k in found}
+    base = norm[f"batch_size={t['batch_size'][t['approach'] == min(others)][0]}"]
+    form = {"en": "{} by {}", "zh": "{}為 {} 倍"}[language]
+    changes = [form.format(words, text(norm[k] / base)) for k, words in others.items()]
+    join = {"en": "; ", "zh": "；"}[language].join
+    return found | {"approaches": join(others.values()), "changes": join(changes)}
 
 
 def times(ratio):

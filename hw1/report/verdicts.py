@@ -24,7 +24,7 @@ LABELS = {"en": VERDICTS, "zh": ("支持", "結果相反", "無法判定", "未�
 EVERY = "every seed"
 WORDS = {  # of an effect: grows, falls, neither, no log; of every seed: a word for each verdict
     ("trend", "en"): ("grows", "falls", "shows no clear trend", "has not been measured"),
-    ("trend", "zh"): ("而上升", "而下降", "並無明顯趨勢", "的變化尚未測量"),
+    ("trend", "zh"): ("而上升", "而下降", "沒有明顯的升降", "的變化尚未測量"),
     ("correlation", "en"): (
         "goes with",
         "goes against",

@@ -71,11 +71,16 @@ def children(pid):
 
 
 def shared_memory():
-    """Return the names in /dev/shm that Python's processes and PyTorch may leave there.
+    """Return what Python's processes and PyTorch have in /dev/shm and no living process maps.
 
-    Other programs of the same machine make such names, too: run this where none is at work.
+    Another program of the same machine maps what it uses there.
     """
-    return {name for name in os.listdir("/dev/shm") if name.startswith(("sem.mp-", "torch_"))}
+    names = {name for name in os.listdir("/dev/shm") if name.startswith(("sem.mp-", "torch_"))}
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # it has ended
+            text = maps.read_text()
+            names = {name for name in names if f"/dev/shm/{name}" not in text}
+    return names
 
 
 def kill(process, kind):

@@ -7,6 +7,7 @@ import gc
 import hashlib
 import io
 import math
+import mmap
 import os
 import pickle
 import pty
@@ -482,6 +483,18 @@ def test_a_script_needs_no_shared_memory_and_leaves_none(undisturbed, tmp_path):
     """
     subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
     assert kill.contents(tmp_path / "out") == wanted
+
+
+def test_what_another_program_holds_in_shared_memory_is_not_left_over(tmp_path):
+    """A trial failed beside another program that shared memory with its own processes."""
+    before, path = kill.shared_memory(), Path("/dev/shm") / f"torch_{tmp_path.name}_of_another"
+    path.write_bytes(bytes(4096))
+    try:
+        assert kill.shared_memory() - before == {path.name}
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0):
+            assert path.name not in kill.shared_memory()
+    finally:
+        path.unlink()
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

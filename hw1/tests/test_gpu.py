@@ -18,7 +18,7 @@ import measures
 import train
 
 HW1 = Path(__file__).resolve().parent.parent
-SETTING = train.SETTING | {"dataset": "digits", "epochs": 3, "batch_size": 100, "log_growth": 0.01}
+SETTING = train.SETTING | {"dataset": "digits", "epochs": 3, "batch_size": 100, "log_growth": 0.003}
 MODELS = ["mlp-64-32-32-10", "cnn-8"]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
