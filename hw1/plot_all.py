@@ -177,7 +177,7 @@ def sharpness(logs, about):
         row[0].set_ylabel(title)
     for top, ax, column in zip(axes[0], axes[-1], columns, strict=True):
         top.set_title(label(column).removeprefix("sharpness, "))
-        decades(ax)
+        decades(top, ax)
         ax.set_xlabel(units.get(column, "no unit"))
     key = ("eigenvalue not converged", BLACK, HOLLOW)
     return legend(fig, [key] * any(loose), series=series), {}

@@ -44,7 +44,7 @@ def predictors(logs, about):
             }
             dot_rows(ax, measures, STOPS, points)
             ax.axvline(0, color=GREY, lw=0.7, zorder=0.5)
-            ax.set(xlim=(-1.05, 1.05), xlabel=rf"$\tau$ with {label(target)}")
+            ax.set(xlim=(-1.05, 1.05), xticks=(-1, 0, 1), xlabel=rf"$\tau$ with {label(target)}")
     for ax in axes[:-1].flat:
         ax.set_xlabel("")
     lost = any(not np.isfinite(t["test_loss"]).all() for t in logs.values())

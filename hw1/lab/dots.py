@@ -29,12 +29,21 @@ def dot_rows(ax, names, series, points, colors=None):
     ax.set_yticklabels([f"{label(setting)} {value}".strip() for setting, _, value in words])
 
 
-def decades(ax):
-    """End a log axis at whole decades: it has two labelled ticks at least."""
-    if np.isfinite(ax.dataLim.minposx):
-        low, high = np.floor(np.log10(ax.dataLim.minposx)), np.ceil(np.log10(ax.dataLim.x1))
-        ax.set_xlim(10**low, 10 ** max(high, low + 1))
-    ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+def decades(*axes):
+    """End a shared log axis at decades, or at 1, 2 or 5 of them where it spans less than one."""
+    lowest = min(ax.dataLim.minposx for ax in axes)
+    highest = max(ax.dataLim.x1 for ax in axes)
+    if np.isfinite(lowest):
+        narrow, exponents = highest < 10 * lowest, np.floor(np.log10([lowest, highest]))
+        powers = 10.0 ** np.arange(exponents[0] - 1, exponents[1] + 2)
+        ends = np.outer(powers, (1, 2, 5) if narrow else (1,)).ravel()
+        low = max(end for end in ends if end <= lowest)
+        high = min(end for end in ends if end >= highest and end > low)
+        axes[0].set_xlim(low, high)
+        if narrow:
+            axes[0].set_xticks([low, high], [f"{low:g}", f"{high:g}"])
+    for ax in axes:
+        ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def barrier_rows(ax, table, ends):

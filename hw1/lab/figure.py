@@ -113,7 +113,7 @@ def legend(fig, keys=(), splits=(), series=(), lost=LOST, columns=8, dense=False
     """
     keys = [(name, color, {"marker": m}) for name, color, m in dict(series).values()] + [*keys]
     for (split, style), color in zip(SPLITS.items(), splits, strict=False):
-        keys.append((split, color, style | (DENSE[split] | {"alpha": 1} if dense else {})))
+        keys.append((split, color, style | (DENSE[split] if dense else {})))
     if any(line.get_gid() == "lost" for ax in fig.axes for line in ax.lines):
         keys.append((lost, BLACK, {"ls": "", "marker": "x"}))
     handles = [Line2D([], [], label=name, color=color, **style) for name, color, style in keys]

@@ -7,7 +7,7 @@ import math
 import warnings
 
 from lab import figure, tables
-from lab.dots import dot_rows
+from lab.dots import decades, dot_rows
 
 import made_up
 import numpy as np
@@ -182,6 +182,18 @@ def test_a_pair_that_only_one_log_has_is_drawn(tmp_path, shown):
 def dots(ax, marker):
     """Where the dots with this marker are: (x, y) of each."""
     return [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == marker]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.5), (0.1, 50), (3, 3), (0.000999999999999999, 1)])
+def test_both_panels_of_a_shared_log_axis_lie_inside_it(low, high):
+    """The limits were those of the lower panel alone."""
+    top, bottom = figure.Figure().subplots(2, sharex=True)
+    for ax, values in ((top, [low, high]), (bottom, [low, low])):
+        ax.set(xscale="log")
+        ax.plot(values, [0, 1], "o")
+    decades(top, bottom)
+    left, right = bottom.get_xlim()
+    assert left <= low <= high <= right <= 10 * max(high, 10 * left)
 
 
 def lost(ax):
