@@ -35,7 +35,7 @@ def decades(*axes):
     highest = max(ax.dataLim.x1 for ax in axes)
     if np.isfinite(lowest):
         narrow, exponents = highest < 10 * lowest, np.floor(np.log10([lowest, highest]))
-        powers = 10.0 ** np.arange(exponents[0], exponents[1] + 2)
+        powers = 10.0 ** np.arange(exponents[0] - 1, exponents[1] + 2)
         ends = np.outer(powers, (1, 2, 5) if narrow else (1,)).ravel()
         low = max(end for end in ends if end <= lowest)
         high = min(end for end in ends if end >= highest and end > low)
