@@ -184,7 +184,9 @@ def dots(ax, marker):
     return [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == marker]
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.1, 0.5), (0.1, 50), (3, 3), (0.000999999999999999, 1)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.1, 0.5), (0.1, 50), (3, 3), (0.000999999999999999, 1)]
+)
 def test_both_panels_of_a_shared_log_axis_lie_inside_it(low, high):
     """The limits were those of the lower panel alone."""
     top, bottom = figure.Figure().subplots(2, sharex=True)
