@@ -73,14 +73,14 @@ def children(pid):
 def shared_memory():
     """Return what Python's processes and PyTorch have in /dev/shm and no living process maps.
 
-    Another program of the same machine maps what it uses there.
+    What is mapped is known by its inode: a semaphore is mapped before it gets its name.
     """
-    names = {name for name in os.listdir("/dev/shm") if name.startswith(("sem.mp-", "torch_"))}
+    mapped = set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):  # it has ended
-            text = maps.read_text()
-            names = {name for name in names if f"/dev/shm/{name}" not in text}
-    return names
+            mapped |= {int(line.split()[4]) for line in maps.open() if "/dev/shm/" in line}
+    found = [entry for entry in os.scandir("/dev/shm") if entry.inode() not in mapped]
+    return {entry.name for entry in found if entry.name.startswith(("sem.mp-", "torch_"))}
 
 
 def kill(process, kind):
