@@ -10,28 +10,45 @@ from lab.stats import EPSILON, STOPS, tau_interval
 import numpy as np
 
 from verdicts import VERDICTS
-from words import alike, bracketed, constants, optimizer, setting, settings, spread, text
+from words import alike, bracketed, constants, settings, spread, text
 
 NORMS = ("hessian_norm", "sharpness_ball", "sharpness_box", "sharpness_adaptive")
 FUNCTION = ("train_loss", "test_loss", "input_gradient_norm_test", "jacobian_norm_test")
-ENGLISH = {"lr": "learning rate", "batch_size": "batch size", "weight_decay": "weight decay"}
-CHINESE = {"lr": "學習率", "batch_size": "批次大小"}
 
 
 def sharpness(t):
     """Numbers of 5.1: the Hessian's norm and the sharpnesses of each approach, at two stops."""
     source = constants("sharpness")
     shown = t[t["epsilon"] == EPSILON]
-    is_size = np.char.startswith(shown["approach"], "batch_size=")
-    base = shown[~is_size]["batch_size"][0]  # the others change one setting of this one
-    approaches = np.unique(shown["approach"])
-    of_base = shown[shown["approach"] == f"batch_size={base}"]
-    d = settings(of_base) | {"epochs": text(max(t["epoch"][t["stop"] == "epochs"]), ".0f")}
+    is_size, approaches = by_batch_size(shown), np.unique(shown["approach"])
+    d = settings(shown[shown["approach"] == base(shown)])
+    d["epochs"] = text(max(t["epoch"][t["stop"] == "epochs"]), ".0f")
     d |= {"target": source["TARGET"]["mnist"], "epsilon": power(EPSILON)}
     d |= terms(t) | blocks(shown) | by_size(shown[is_size])
     d |= {"approaches": len(approaches), "others": len(approaches) - int(d["sizes"])}
     d |= extremes(shown[shown["stop"] == "train_loss"])
     return d, {}, {}
+
+
+def by_batch_size(t):
+    """Return of each row whether its approach is a batch size."""
+    return np.char.startswith(t["approach"], "batch_size=")
+
+
+def base(t):
+    """Return the approach of which all but the batch sizes change one setting."""
+    return f"batch_size={t[~by_batch_size(t)]['batch_size'][0]}"
+
+
+def changes(t):
+    """Return by how much each change of the base multiplies the Hessian's norm, {approach: text}.
+
+    At equal train loss.
+    """
+    last = t[(t["stop"] == "train_loss") & (t["epsilon"] == EPSILON)]
+    norm = lambda approach: last["hessian_norm"][last["approach"] == approach].mean()
+    others = np.unique(t["approach"][~by_batch_size(t)])
+    return {approach: text(norm(approach) / norm(base(t))) for approach in others}
 
 
 def power(epsilon):
@@ -89,40 +106,12 @@ def extremes(last):
     names = [name for name in np.unique(last["approach"]) if name not in lost]
     of = {name: last[last["approach"] == name] for name in names}
     means = {m: {k: rows[m].mean() for k, rows in of.items()} for m in ("test_loss", *NORMS)}
-    norm = means["hessian_norm"]
-    chosen = {"best": min(of, key=means["test_loss"].get), "flattest": min(of, key=norm.get)}
     d = {}
-    for name, approach in chosen.items():
-        d[f"{name}.name"] = approach
+    for name, m in {"best": "test_loss", "flattest": "hessian_norm"}.items():
+        d[f"{name}.name"] = approach = min(of, key=means[m].get)
         d[f"{name}.test_loss"] = spread(of[approach]["test_loss"], ".3f")
         d[f"{name}.hessian_norm"] = spread(of[approach]["hessian_norm"], ".1f")
     return d
-
-
-def approaches(t, language):
-    """Return each approach in words: its setting, and the optimizer or rate that comes with it.
-
-    "approaches" are all of them but the batch sizes; "changes" says by how much each of those
-    multiplies the Hessian's norm at equal train loss.
-    """
-    names = ENGLISH | (CHINESE if language == "zh" else {})
-    found = {}
-    for approach in np.unique(t["approach"]):
-        row, (name, _, value) = t[t["approach"] == approach][0], approach.partition("=")
-        words = f"{names.get(name, name)} {value}"
-        if name == "optimizer":
-            rate = f"{names['lr']} {setting(row['lr'])}"
-            words = optimizer(value) + {"en": f", {rate}", "zh": f"（{rate}）"}[language]
-        adamw = {"en": " (AdamW)", "zh": "（AdamW）"}[language]
-        found[approach] = words + adamw * (row["optimizer"] == "adamw")
-    others = {k: words for k, words in found.items() if not k.startswith("batch_size=")}
-    last = t[(t["stop"] == "train_loss") & (t["epsilon"] == EPSILON)]
-    norm = {k: last["hessian_norm"][last["approach"] == k].mean() for k in found}
-    base = norm[f"batch_size={t['batch_size'][t['approach'] == min(others)][0]}"]
-    form = {"en": "{} by {}", "zh": "{}為 {} 倍"}[language]
-    changes = [form.format(words, text(norm[k] / base)) for k, words in others.items()]
-    join = {"en": "; ", "zh": "；"}[language].join
-    return found | {"approaches": join(others.values()), "changes": join(changes)}
 
 
 def times(ratio):

@@ -20,7 +20,7 @@ import flatness
 import found
 import verdicts
 from hypotheses import HYPOTHESES, SIZES
-from words import constants, flag
+from words import approaches, constants, flag
 
 WANTED = [
     ("random_labels", "mnist"),
@@ -140,10 +140,9 @@ def collect(logs):
     numbers |= {f"earlier.{name}": found.effect(row) for name, row in found.earlier().items()}
     numbers |= {f"count.{name}": value for name, value in found.summary(rows).items()}
     states |= {row["name"]: row["verdict"] for row in rows} | found.agreement(rows)
-    words = {
-        language: bonus.approaches(t["sharpness", "mnist"], language) for language in LANGUAGES
-    }
+    words, sharp = {}, t["sharpness", "mnist"]
     for language in LANGUAGES:
+        words[language] = approaches(sharp, bonus.changes(sharp), language)
         for h, row in zip(HYPOTHESES, rows, strict=True):
             words[language][h.name] = verdicts.verb(h, row["verdict"], language)
     return {

@@ -10,6 +10,8 @@ from scipy.stats import t as student
 HW1 = Path(__file__).resolve().parent.parent
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 OPTIMIZERS = {"sgd": "SGD", "momentum": "SGD with momentum", "adamw": "AdamW", "rmsprop": "RMSprop"}
+ENGLISH = {"lr": "learning rate", "batch_size": "batch size", "weight_decay": "weight decay"}
+CHINESE = {"lr": "學習率", "batch_size": "批次大小"}
 
 
 def text(x, spec=".2f"):
@@ -74,6 +76,28 @@ def setting(value):
 def optimizer(name):
     """Return the name of an optimizer as it is printed."""
     return OPTIMIZERS.get(name, str(name).capitalize())
+
+
+def approaches(t, changes, language):
+    """Return each approach in words: its setting, and the optimizer or rate that comes with it.
+
+    changes: {approach: by how much it multiplies the Hessian's norm}, of all but the batch sizes.
+    "approaches" are these in words, and "changes" are they with their factors.
+    """
+    names = ENGLISH | (CHINESE if language == "zh" else {})
+    found = {}
+    for approach in np.unique(t["approach"]):
+        row, (name, _, value) = t[t["approach"] == approach][0], approach.partition("=")
+        words = f"{names.get(name, name)} {value}"
+        if name == "optimizer":
+            rate = f"{names['lr']} {setting(row['lr'])}"
+            words = optimizer(value) + {"en": f", {rate}", "zh": f"（{rate}）"}[language]
+        adamw = {"en": " (AdamW)", "zh": "（AdamW）"}[language]
+        found[approach] = words + adamw * (row["optimizer"] == "adamw")
+    form = {"en": "{} by {}", "zh": "{}為 {} 倍"}[language]
+    lists = {"approaches": [found[name] for name in changes]}
+    lists["changes"] = [form.format(found[name], factor) for name, factor in changes.items()]
+    return found | {k: {"en": "; ", "zh": "；"}[language].join(v) for k, v in lists.items()}
 
 
 def settings(t):
