@@ -15,7 +15,7 @@ from lab import flags, runs, settings
 
 import train
 
-EPOCHS = {"mnist": 150, "fashion_mnist": 150, "cifar10": 150, "digits": 150}
+EPOCHS = {"mnist": 140, "fashion_mnist": 140, "cifar10": 140, "digits": 140}
 BATCH_SIZE = {"mnist": 1024, "fashion_mnist": 1024, "cifar10": 1024, "digits": 64}
 CORRUPTION = (1.0, 0.75, 0.5, 0.25, 0.0)
 COLUMNS = ("label_corruption", "epoch", *train.METRICS)

@@ -2,9 +2,9 @@
 
 And do the more sensitive networks generalise worse? Each network is measured at two stops: after
 equal epochs, and as soon as its train loss is under a common target. Two measures, per example,
-averaged over fixed probes, the first 10,000 images of each split: the norm of the loss's gradient
-with respect to the input (the course's) and the norm of the Jacobian of the class probabilities
-with respect to it (Novak et al. 2018, arXiv 1802.08760).
+averaged over fixed probes, the first 10,000 images of each split (5,000 on CIFAR-10): the norm of
+the loss's gradient with respect to the input (the course's) and the norm of the Jacobian of the
+class probabilities with respect to it (Novak et al. 2018, arXiv 1802.08760).
 
     python hw1/sensitivity.py                      # an MLP on MNIST
     python hw1/sensitivity.py --dataset cifar10    # an MLP and a CNN on 10,000 images of CIFAR-10
@@ -42,7 +42,7 @@ TRAIN_SIZE = {"mnist": None, "fashion_mnist": None, "cifar10": 10_000, "digits":
 TARGET = {"mnist": 0.03, "fashion_mnist": 0.3, "cifar10": 1.2, "digits": 0.1}
 MAX_EPOCHS = 1000  # to reach it
 LARGEST = 256  # batch size with --quick, whose epochs are short
-PROBE = 10_000
+PROBE = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 5000, "digits": 10_000}
 COLUMNS = ("stop", "epoch", *train.METRICS, "test_confidence")
 COLUMNS += ("input_gradient_norm_train", "input_gradient_norm_test")
 COLUMNS += ("jacobian_norm_train", "jacobian_norm_test")
@@ -74,7 +74,7 @@ def measure(task, states, tensors):
     """Return a row for each stop: after the epochs, and at the common train loss."""
     [setting], [state] = task["runs"], states
     x_train, y_train, x_test, y_test = data.prepare(setting, tensors)
-    rows, probes = [], setting["test_size"] or PROBE  # fewer with --quick
+    rows, probes = [], setting["test_size"] or PROBE[setting["dataset"]]  # fewer with --quick
     for stop, at in sorted(state["stops"].items()):
         model = train.network(setting, at["weights"], x_train.device)
         row = settings.common(setting) | {"stop": stop, "epoch": at["epoch"]}

@@ -93,7 +93,7 @@ def sensitivity(t, dataset, net):
     d["epochs"] = text(max(t["epoch"][t["stop"] == "epochs"]), ".0f")
     source = constants("sensitivity")
     size = source["TRAIN_SIZE"][dataset]
-    d |= {"target": source["TARGET"][dataset], "probe": text(source["PROBE"], ",")}
+    d |= {"target": source["TARGET"][dataset], "probe": text(source["PROBE"][dataset], ",")}
     d["checks"] = constants("train").get("CHECKS", 1)  # of the train loss in an epoch
     d["train_size"] = text(size, ",") if size else ""
     for stop in STOPS:

@@ -376,7 +376,7 @@ def test_the_text_names_the_schedule_and_the_settings_of_the_script(monkeypatch,
     shutil.copy(HW1 / "train.py", copy)
     edits = {
         "random_labels": ('schedule="linear"', 'schedule="constant"'),
-        "sensitivity": ("PROBE = 10_000", "PROBE = 5_000"),
+        "sensitivity": ('PROBE = {"mnist": 10_000', 'PROBE = {"mnist": 5_000'),
         "sharpness": ('"mnist": 0.', '"mnist": 10.'),
     }
     for name, (old, new) in edits.items():
