@@ -275,6 +275,100 @@ def test_a_flipped_verdict_changes_the_words_of_both_documents(run, prepared, na
         assert expected not in words_of(prepared[0], language)
 
 
+def reverse(path, *columns):
+    """Give the rows with the largest value of a column its least value, and so on inwards."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for column in columns:
+        values = sorted({row[column] for row in rows}, key=float)
+        other = dict(zip(values, reversed(values), strict=True))
+        change(path, column, lambda row, column=column, other=other: other[row[column]])
+
+
+def reverse_settings(logs):
+    """Turn every trend."""
+    reverse(logs / "random_labels_mnist.csv", "label_corruption")
+    for name in ("sensitivity_mnist", "sensitivity_cifar10", "sharpness_mnist"):
+        reverse(logs / f"{name}.csv", "batch_size")
+
+
+def reverse_measures(logs):
+    """Turn every correlation."""
+    both = ("input_gradient_norm_test", "jacobian_norm_test")
+    for name in ("sensitivity_mnist", "sensitivity_cifar10"):
+        reverse(logs / f"{name}.csv", *both)
+    own = ("sharpness_ball", "sharpness_box", "sharpness_adaptive")
+    own += ("hessian_norm", "parameter_gradient_norm")
+    reverse(logs / "sharpness_mnist.csv", *both, *own)
+
+
+def contradict_each_seed(logs):
+    """Turn every statement about every seed."""
+
+    def hill(row):
+        return 1 + (0 < float(row["alpha"]) < 1)
+
+    edits = {
+        "random_labels_mnist": {
+            "train_acc": 0.5,
+            "test_acc": lambda row: 0.5 if float(row["epoch"]) else 0.9,
+        },
+        "interpolation_mnist": {"test_acc": 0.9, "test_loss": hill},
+        "interpolation_cifar10": {"test_acc": 0.9, "test_loss": hill},
+        "interpolation_shared_mnist": {"test_acc": 0.9},
+        "sensitivity_mnist": {"test_confidence": 0},
+        "sensitivity_cifar10": {"test_confidence": 0},
+        "reparametrization_mnist": {
+            "max_output_change": 1,
+            "hessian_norm": 1,
+            "sharpness_box": 1,
+            "sharpness_adaptive": lambda row: row["scale"],
+        },
+    }
+    for name in ("param_sweep_mnist", "param_sweep_cifar10"):
+        edits[name] = {
+            "test_loss": lambda row: 1 / float(row["width"]),
+            "test_acc": lambda row: {"1": 0.9, "4": 0.9, "8": 0.5}.get(row["width"], 0.7),
+        }
+    for name, columns in edits.items():
+        for column, value in columns.items():
+            change(logs / f"{name}.csv", column, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "turn"),
+    [
+        ("trend", reverse_settings),
+        ("correlation", reverse_measures),
+        (verdicts.EVERY, contradict_each_seed),
+    ],
+)
+def test_opposite_logs_turn_each_verdict_and_its_words(run, prepared, kind, turn):
+    opposite = {"supported": "contradicted", "contradicted": "supported"}
+    before = prepared[1]["states"]
+    turned = {h.name: h for h in HYPOTHESES if h.kind == kind and before[h.name] in opposite}
+    turn(run / "logs")
+    folder, after = prepare(run)
+    for name in turned:
+        assert after["states"][name] == opposite[before[name]], name
+    for language in LANGUAGES:
+        states = dict(query(folder, language, "<state>"))
+        assert all(states[name] == after["states"][name] for name in states.keys() & turned.keys())
+        old, new = (words_of(where, language) for where in (prepared[0], folder))
+        told = 0
+        for name, h in turned.items():
+            was, now = (
+                verdicts.sentence(h, about["states"][name], language)
+                for about in (prepared[1], after)
+            )
+            assert (was in old, now in old) == (now in new, was in new), name
+            told += was in old
+        assert told > 5
+        verbs = {name: verb for name, verb in query(folder, language, "<verb>") if name in turned}
+        for name, verb in verbs.items():
+            assert verb == verdicts.verb(turned[name], after["states"][name], language)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_verdict_has_a_wording_of_its_own(altered, prepared, language):
     """All hypotheses get each verdict in turn: the text compiles, and each choice reads anew."""
