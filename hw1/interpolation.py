@@ -33,7 +33,7 @@ PAIRS = {  # any key of the setting: its two values, and what both runs share
 CNN, CNN_PAIRS = "cnn-16", ("batch_size",)  # on CIFAR-10; fewer pairs, as CNNs take long
 COLUMNS = ("pair", "setting_1", "setting_2", "alignment", "weight_norm_1", "weight_norm_2")
 COLUMNS += ("distance", "alpha", *train.METRICS)
-OTHER_SEED = 1000  # the second model's seed is the first one's plus this
+SEED_OFFSET = 1000  # the second model's seed is the first one's plus this
 
 
 def main():
@@ -46,7 +46,7 @@ def main():
     tasks, seen = [], []
     for pair, (values, shared) in pairs.items():
         controls = [(value, value) for value in values]  # one approach twice, for comparison
-        lines = [("interpolation", ends, OTHER_SEED) for ends in (values, *controls)]
+        lines = [("interpolation", ends, SEED_OFFSET) for ends in (values, *controls)]
         for log, ends, shift in [*lines, ("interpolation_shared", values, 0)]:
             for seed in args.seeds:
                 first, second = (

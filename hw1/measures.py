@@ -47,7 +47,7 @@ def input_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):
     return float(mean(rows, net, x, y, batch_size)[1])
 
 
-def jacobian_norm(model, x, *, batch_size=250):  # few: they stay in cache for all classes
+def jacobian_norm(model, x, *, batch_size=250):  # so few stay in the cache for all classes
     """Mean over examples of the Frobenius norm of d softmax(model(x_i)) / d x_i, per unit of x.
 
     Source: Novak et al. 2018, section 3.1.
@@ -123,10 +123,11 @@ def ball_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH
 
 
 def adaptive_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH_SIZE):
-    """The same maximum over ||d / |theta| ||_2 <= epsilon, element by element: scale-free.
+    """The maximum of ball_sharpness over || d / |theta| ||_2 <= epsilon, where d = theta' - theta.
 
-    A parameter that is 0 stays 0. The search and the errors are those of ball_sharpness. Source:
-    Kwon et al. 2021, equation 3, T = diag(|theta_i|); the ratio by 1 + L is the course slide's.
+    d is divided by element, so that the scale of a weight does not matter; one that is 0 stays 0.
+    The search and the errors are those of ball_sharpness. Source: Kwon et al. 2021, equation 3,
+    T = diag(|theta_i|); the ratio by 1 + L is the course slide's.
     """
     data = prepare(model, x, y)
     return _ball(*data, epsilon, starts, steps, batch_size, torch.abs)

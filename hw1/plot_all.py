@@ -1,4 +1,4 @@
-"""Draw every figure of the report, and two tables, from DIR/logs/*.csv alone.
+"""Draw every figure, and two tables, from the logs alone: DIR/logs/*.csv and the .json beside each.
 
     python hw1/plot_all.py [--out DIR] [--dataset NAME] [--only SCRIPT ...]
 

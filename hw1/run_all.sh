@@ -19,7 +19,8 @@ network, everything is run on the 8x8 digits of scikit-learn, under file names t
   --seeds, --epochs, --device, --jobs, --fresh and the others: the same as for one experiment,
                      shown with their defaults by `python hw1/random_labels.py --help`
 
-Exit code: 0; 1 if a run failed or diverged; 2 for a mistake in the flags or in a file; 130 for Ctrl-C.
+Exit code: 0; 1 if a run failed, diverged or did not reach its train loss, or if a figure or the
+report could not be made; 2 for a mistake in the flags or in a file; 130 for Ctrl-C.
 TEXT
 }
 

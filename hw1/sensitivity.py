@@ -49,7 +49,7 @@ COLUMNS += ("jacobian_norm_train", "jacobian_norm_test")
 
 
 def main():
-    """Train one network at eight or more batch sizes; measure it at two stops."""
+    """Train each network at every batch size; measure it at two stops."""
     args = flags.arguments(__doc__, "mnist", EPOCHS, quick_epochs=3, train_size=TRAIN_SIZE)
     models = [settings.mlp_for(args.dataset, *HIDDEN[args.dataset])]
     models += [CNN] if args.dataset == "cifar10" else []
@@ -66,7 +66,8 @@ def main():
             max_epochs=max(MAX_EPOCHS, args.epochs),
             seed=seed,
         )
-        tasks.append({"log": "sensitivity", "runs": [setting]})
+        task = {"log": "sensitivity", "probe": PROBE[args.dataset], "runs": [setting]}
+        tasks.append(task)
     return runs.run(args, {"sensitivity": COLUMNS}, tasks, measure)
 
 
@@ -74,7 +75,7 @@ def measure(task, states, tensors):
     """Return a row for each stop: after the epochs, and at the common train loss."""
     [setting], [state] = task["runs"], states
     x_train, y_train, x_test, y_test = data.prepare(setting, tensors)
-    rows, probes = [], setting["test_size"] or PROBE[setting["dataset"]]  # fewer with --quick
+    rows, probes = [], setting["test_size"] or task["probe"]  # fewer with --quick
     for stop, at in sorted(state["stops"].items()):
         model = train.network(setting, at["weights"], x_train.device)
         row = settings.common(setting) | {"stop": stop, "epoch": at["epoch"]}

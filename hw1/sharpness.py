@@ -35,7 +35,7 @@ OTHERS = {  # approaches beside the batch size, each a change of BASE
 }
 TARGET = {"mnist": 0.03, "fashion_mnist": 0.4, "cifar10": 1.7, "digits": 0.2}
 MAX_EPOCHS = 1500  # to bring the train loss under TARGET, at which all are compared
-EPSILONS = (1e-4, 5e-4, 1e-3)  # of the rescaled networks, and with --quick, only the second
+EPSILONS = (1e-4, 5e-4, 1e-3)  # the rescaled networks and --quick have the second only
 SCALES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 100.0)
 NORMS = ("input_gradient_norm_test", "jacobian_norm_test")
 COLUMNS = ("approach", "stop", "epoch", *train.METRICS, *NORMS, "parameter_gradient_norm")

@@ -46,12 +46,12 @@ OPTIMIZERS = {
 }
 SCHEDULES = ("constant", "linear")
 METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
-CHECKS = 20  # in an epoch: a run is looked at after so many parts of it, or after every step
+CHECKS = 20  # times in an epoch, evenly spaced, a run is checked; after each step if it has fewer
 SECONDS_BETWEEN_CHECKPOINTS = 20
 
 
 @torch.no_grad()
-def evaluate(model, x, y, batch_size=512):  # few: their activations stay in cache
+def evaluate(model, x, y, batch_size=512):  # the activations of so few stay in the cache
     """Return (mean cross-entropy in nats, accuracy as a fraction) of the model in evaluation mode.
 
     x: (N, C, H, W) float32; y: (N,) int64. Both are over all N, whatever the batch size.

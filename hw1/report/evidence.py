@@ -2,8 +2,8 @@
 
 logs: {(log, dataset): structured array}, as lab.tables.read gives them. The functions here return a
 function of the logs. For a trend or a correlation it gives {"x", "y", "setting", "seed"}, an
-element for each model; for a statement about every seed {"value", "line"}: a number for each seed
-(and pair of models), and the line that separates yes from no.
+element for each model; for a statement about every seed {"value", "line"}: a number for each run (a
+model or a pair of models), and the line that separates yes from no.
 """
 
 from collections.abc import Callable
@@ -83,7 +83,7 @@ def gain(dataset, model):
 
 
 def rescaled(line, column, largest=False):
-    """Return the data on every seed: the largest of a column over all scales, or over the least."""
+    """Return the data on every seed: a column's largest value over all scales, or largest / least."""
 
     def data(logs):
         t = rows(logs, "reparametrization", "mnist", (column, "seed", "scale"))

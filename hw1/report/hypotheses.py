@@ -1,9 +1,9 @@
 """The hypotheses that the report tests, written down before the run whose logs decide them.
 
 Each comes from a paper. It has a sentence in English and in Traditional Chinese, in which {verb}
-stands for the words that follow the verdict, a predicted sign, and a function of the logs (see
+stands for the words that follow from the verdict, a predicted sign, and a function of the logs (see
 evidence.py and curves.py) that returns the data of its statistic. verdicts.py decides all of them
-by one rule. If an entry changes after the run, the commit says why and the report says so.
+by two rules. If an entry changes after the run, the commit says why and the report says so.
 """
 
 from itertools import product
@@ -48,8 +48,9 @@ ADAPTIVE = ("sharpness_adaptive", "adaptive sharpness", "自適應銳利度")
 PARAMETER = ("parameter_gradient_norm", "the norm of the parameter gradient", "參數梯度的範數")
 SETTING = {"sensitivity": "batch_size", "sharpness": "approach"}  # permuted as a whole
 
-# The shares of shuffled labels have 120 orders and thus no p below 1/60: of a third trend in the
-# family labels Holm's correction would leave nothing that could be decided.
+# Five shares of shuffled labels have 120 orders, so that no two-sided p-value is below 1/60. Of three
+# such trends Holm's correction would make at least 3/60 = 0.05 for the smallest p: none could ever be
+# decided. So there are only two.
 SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "every seed"
     ("labels.epochs_to_fit", 1, ZHANG, curves.labels_trend(curves.epochs_to_fit),
      "MNIST: the number of epochs to 99% train accuracy {verb} with the share of shuffled labels",
@@ -117,7 +118,7 @@ SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "eve
 
 
 def related(data, what, log, where, names, measures, goals, source):
-    """Yield that each measure goes with each goal, a setting or what a log calls a result.
+    """Yield a hypothesis for each measure and goal: that the one grows with the other.
 
     names: of the log and its rows, (English, Chinese). Test accuracy is predicted to fall.
     """

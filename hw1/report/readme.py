@@ -35,11 +35,13 @@ def verdicts(found, counts):
         " down, each with its statistic and its predicted sign; their thresholds were chosen after"
         f" an earlier, smaller run. The logs support {yes}, contradict {no}, leave {open_} undecided"
         f" and cannot test {lost}; all of them are in [verdicts.csv](hw1/figures/verdicts.csv). Here"
-        " are the main ones, of the trends with the batch size and the predictors those at equal"
-        " train loss. Each row says what the logs show, and the verdict is on what was predicted:"
-        " that every seed does it, or the sign of the trend. The effect is Kendall's tau with its"
+        " are the main ones. Of the trends with the batch size they are those of the Jacobian, the"
+        " Hessian and test accuracy at equal train loss; of the measures that may predict how well a"
+        " network generalises, only those that are decided at equal train loss. Each row says what"
+        " the logs show, and the verdict is on what was predicted: that every run (a network or a"
+        " pair of networks) does it, or the sign of the trend. The effect is Kendall's tau with its"
         " 95% interval, which decides nothing: a verdict needs p < 0.05 after Holm's correction."
-        " For a statement about every seed it is the mean [lowest, highest] of what it is about."
+        " For a statement about every run it is the mean [lowest, highest] of what it is about."
     )
     rows = ([words, source, effect, label] for label, words, source, effect in found)
     main = table(["what we found", "source", "effect", "verdict"], rows)

@@ -1,9 +1,11 @@
 """The verdict on each hypothesis: supported, contradicted, undecided or not run.
 
-One rule for all of them. The effect of a trend or a correlation is Kendall's tau-b over all models.
-Its p-value permutes whole settings, because the seeds of one setting are not independent, and is
-corrected by Holm (1979) for the tests of its family whose logs are there. The bootstrap interval is
-shown but decides nothing: with so few settings it is too sure of itself.
+There are two rules. A statement about every seed is supported if all its runs (models, or pairs of
+models) lie on the predicted side of its line, contradicted if all lie on the other side, and else
+undecided. For a trend or a correlation the effect is Kendall's tau-b over all models. Its p-value
+permutes whole settings, because the seeds of one setting are not independent, and is corrected by
+Holm (1979) for the tests of its family whose logs are there. The bootstrap interval is shown but
+decides nothing: with so few settings it is too narrow.
 """
 
 import csv
@@ -26,14 +28,14 @@ WORDS = {  # of an effect: grows, falls, neither, no log; of every seed: a word 
     ("trend", "en"): ("grows", "falls", "shows no clear trend", "has not been measured"),
     ("trend", "zh"): ("而上升", "而下降", "沒有明顯的升降", "的變化尚未測量"),
     ("correlation", "en"): (
-        "goes with",
-        "goes against",
-        "has no clear tie to",
-        "was not compared to",
+        "correlates positively with",
+        "correlates negatively with",
+        "shows no clear correlation with",
+        "was not compared with",
     ),
     ("correlation", "zh"): ("呈正相關", "呈負相關", "沒有明顯的相關", "的相關尚未測量"),
-    (EVERY, "en"): ("on every seed", "on no seed", "on some seeds only", "(not tested)"),
-    (EVERY, "zh"): ("每個種子皆然", "沒有一個種子如此", "只有部分種子如此", "未檢驗"),
+    (EVERY, "en"): ("in every run", "in no run", "in some runs only", "(not tested)"),
+    (EVERY, "zh"): ("每次皆然", "沒有一次如此", "只有部分如此", "未檢驗"),
 }
 COLUMNS = [
     "name",

@@ -253,7 +253,7 @@ FLIPS = {  # a hypothesis of each kind and of one only: log, column, new value, 
             lambda row: float(row["test_acc"]) + float(row["jacobian_norm_test"]),
             {"stop": "train_loss", "model": "cnn-16"},
         ),
-        ("the former and goes with the latter", "，與後者呈正相關"),
+        ("the former and correlates positively with the latter", "，與後者呈正相關"),
     ),
     "line.shared.lr": (
         "interpolation_shared_mnist",

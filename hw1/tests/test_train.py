@@ -307,6 +307,10 @@ REFUSED = [
     ({"train_size": -5}, "train_size must be a positive integer or None, not -5"),
     ({"target": math.nan}, "target must be a number or None, not nan"),
     ({"target": 0.1}, "a run with a target needs max_epochs"),
+    (
+        {"target": 0.1, "max_epochs": 9, "schedule": "linear"},  # its rate would fall below 0
+        "a linear schedule ends after fixed epochs: it cannot go with a target",
+    ),
     ({"weight_decay": None}, "weight_decay must be a number that is not negative"),
     ({"dropout": 1.5}, "dropout must be a number from 0 to 1, not 1.5"),
     ({"label_corruption": -0.1}, "label_corruption must be a number from 0 to 1, not -0.1"),
