@@ -125,9 +125,8 @@ def ball_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH
 def adaptive_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH_SIZE):
     """The maximum of ball_sharpness over || d / |theta| ||_2 <= epsilon, where d = theta' - theta.
 
-    d is divided by element, so that the scale of a weight does not matter; one that is 0 stays 0.
-    The search and the errors are those of ball_sharpness. Source: Kwon et al. 2021, equation 3,
-    T = diag(|theta_i|); the ratio by 1 + L is the course slide's.
+    d is divided by element: the scale of a weight does not matter, and one that is 0 stays 0. The
+    search and the errors are those of ball_sharpness. Source: Kwon et al. 2021, equation 3.
     """
     data = prepare(model, x, y)
     return _ball(*data, epsilon, starts, steps, batch_size, torch.abs)

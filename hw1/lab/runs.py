@@ -50,8 +50,8 @@ def run(args, columns, tasks, measure, check=None):
     with the keys "log" (which CSV) and "runs" (a list of settings). measure(task, states, tensors)
     gets the states of these runs (see train.train) and returns the task's rows. check(task), if
     given, raises SettingError for a task that cannot be measured, before any training.
-    Exit codes: 0; 1 if a run failed, diverged or did not reach its train loss, or a figure could not
-    be drawn; 2 for a mistake of the user; 130 after Ctrl-C.
+    Exit codes: 0; 1 if a run failed, diverged or did not reach its train loss, or a figure could
+    not be drawn; 2 for a mistake of the user; 130 after Ctrl-C.
     """
     try:
         with interruptible(), cache.lock(args):

@@ -83,7 +83,7 @@ def gain(dataset, model):
 
 
 def rescaled(line, column, largest=False):
-    """Return the data on every seed: a column's largest value over all scales, or largest / least."""
+    """Return the data on every seed: a column's largest value over all scales, or over the least."""
 
     def data(logs):
         t = rows(logs, "reparametrization", "mnist", (column, "seed", "scale"))

@@ -48,9 +48,9 @@ ADAPTIVE = ("sharpness_adaptive", "adaptive sharpness", "自適應銳利度")
 PARAMETER = ("parameter_gradient_norm", "the norm of the parameter gradient", "參數梯度的範數")
 SETTING = {"sensitivity": "batch_size", "sharpness": "approach"}  # permuted as a whole
 
-# Five shares of shuffled labels have 120 orders, so that no two-sided p-value is below 1/60. Of three
-# such trends Holm's correction would make at least 3/60 = 0.05 for the smallest p: none could ever be
-# decided. So there are only two.
+# Five shares of shuffled labels have 120 orders, so that no two-sided p-value is below 1/60. With
+# three such trends, Holm's correction would raise even the smallest to 3/60 = 0.05 or more, and
+# nothing could be decided. So there are only two.
 SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "every seed"
     ("labels.epochs_to_fit", 1, ZHANG, curves.labels_trend(curves.epochs_to_fit),
      "MNIST: the number of epochs to 99% train accuracy {verb} with the share of shuffled labels",
