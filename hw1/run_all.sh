@@ -78,8 +78,8 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }
 
-# Minutes on two cores (68 to 85 GFLOP/s each), 156 in all, as measured when the committed logs were made. Figures carry
-# the names of script and data.
+# Minutes on two cores (68 to 85 GFLOP/s each), 156 in all, as measured when the committed logs were
+# made. Figures carry the names of script and data.
 run random_labels mnist    # 33
 run param_sweep cifar10    # 48
 run param_sweep mnist      # 3

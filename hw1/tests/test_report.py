@@ -100,9 +100,8 @@ def made(tmp_path_factory):
         about = json.dumps(ABOUT | {"command": facts.command(log, dataset)})
         (folder / "logs" / f"{log}_{dataset}.json").write_text(about)
     path = folder / "logs" / "param_sweep_mnist.csv"
-    with path.open(newline="") as file:  # a full run has label noise there in every row
-        rows = [row for row in csv.DictReader(file) if row["label_corruption"] == "0.2"]
-    made_up.write(folder, "param_sweep", "mnist", rows)
+    noisy = [row for row in records(path) if row["label_corruption"] == "0.2"]
+    made_up.write(folder, "param_sweep", "mnist", noisy)  # as in every row of a full run
     shutil.copy(HW1 / "logs" / "benchmark.json", folder / "logs")
     shutil.copytree(HW1 / "logs" / "gpu", folder / "logs" / "gpu")
     return folder
@@ -129,13 +128,18 @@ def altered(prepared, tmp_path):
     return tmp_path / "prepared"
 
 
+def records(path):
+    """The rows of a CSV, each {column: text}."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def change(path, column, value, **where):
     """Write value(row) into a column of the rows of a CSV in which these columns have these texts.
 
     A value that is no function is written as it is.
     """
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = records(path)
     changed = [row for row in rows if all(row[k] == v for k, v in where.items())]
     assert changed, f"{path.name} has no row with {where}"
     for row in changed:
@@ -277,8 +281,7 @@ def test_a_flipped_verdict_changes_the_words_of_both_documents(run, prepared, na
 
 def reverse(path, *columns):
     """Give the rows with the largest value of a column its least value, and so on inwards."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = records(path)
     for column in columns:
         values = sorted({row[column] for row in rows}, key=float)
         other = dict(zip(values, reversed(values), strict=True))
@@ -354,19 +357,17 @@ def test_opposite_logs_turn_each_verdict_and_its_words(run, prepared, kind, turn
     for language in LANGUAGES:
         states = dict(query(folder, language, "<state>"))
         assert all(states[name] == after["states"][name] for name in states.keys() & turned.keys())
+        for name, verb in query(folder, language, "<verb>"):
+            if name in turned:
+                assert verb == verdicts.verb(turned[name], after["states"][name], language)
         old, new = (words_of(where, language) for where in (prepared[0], folder))
         told = 0
         for name, h in turned.items():
-            was, now = (
-                verdicts.sentence(h, about["states"][name], language)
-                for about in (prepared[1], after)
-            )
+            was = verdicts.sentence(h, before[name], language)
+            now = verdicts.sentence(h, after["states"][name], language)
             assert (was in old, now in old) == (now in new, was in new), name
             told += was in old
         assert told > 5
-        verbs = {name: verb for name, verb in query(folder, language, "<verb>") if name in turned}
-        for name, verb in verbs.items():
-            assert verb == verdicts.verb(turned[name], after["states"][name], language)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -583,9 +584,7 @@ QUICK = {  # which rows a quick run of each log would leave
 def test_a_quick_log_is_one_sentence_or_a_report(run, capsys, recwarn, log, marked):
     """If the .json says that it is quick there is no report; few rows may make one."""
     path = run / "logs" / f"{log}_mnist.csv"
-    with path.open(newline="") as file:
-        kept = [row for row in csv.DictReader(file) if QUICK[log](row)]
-    made_up.write(run, log, "mnist", kept)
+    made_up.write(run, log, "mnist", filter(QUICK[log], records(path)))
     path.with_suffix(".json").write_text(json.dumps(ABOUT | {"quick": marked}))
     try:
         build.main(["--out", str(run)])
@@ -609,10 +608,9 @@ def test_a_quick_log_is_one_sentence_or_a_report(run, capsys, recwarn, log, mark
 )
 def test_a_log_without_a_column_names_both(run, capsys, log, column):
     path = run / "logs" / f"{log}.csv"
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
     name, _, dataset = log.rpartition("_")
-    made_up.write(run, name, dataset, [{k: v for k, v in r.items() if k != column} for r in rows])
+    rows = [{k: v for k, v in row.items() if k != column} for row in records(path)]
+    made_up.write(run, name, dataset, rows)
     message = fails(run, capsys)
     assert f"{path} has no column {column}: `python hw1/" in message
 
