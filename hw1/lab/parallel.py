@@ -13,6 +13,7 @@ from lab.start import pin_instructions
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 KILLED = "its process was killed (is there enough memory?)"
 
@@ -83,6 +84,7 @@ def workers(jobs, dask=None):
 def call_here(report, function, arguments):
     """Call a function in this process; return (value, None), or (None, what went wrong)."""
     torch.set_num_threads(1)
+    threadpool_limits(1, "blas")  # while SciPy searches, a second thread would wait at full speed
     np.finfo(np.float32), np.finfo(np.float64)  # older NumPy versions warn if this comes later
     torch.set_flush_denormal(True)
     try:

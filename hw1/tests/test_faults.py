@@ -31,6 +31,7 @@ from lab import cache, flags, parallel, provenance, runs, settings, start
 import kill
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import random_labels
 import train
@@ -570,6 +571,18 @@ def test_the_collector_of_a_process_leaves_pytorch_alone():
     """It would look through a hundred thousand objects, and copy their memory from the server."""
     with parallel.workers(2) as found:
         assert parallel.call(found, frozen)() > 100_000
+
+
+def blas_threads(report):
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_a_call_has_one_thread_for_numpy_and_scipy_too():
+    """OpenBLAS once kept a thread for each core, which took time from the other runs."""
+    with parallel.workers(2) as found:
+        assert parallel.call(found, blas_threads)() == {1}
+    with threadpool_limits(2, "blas"):
+        assert parallel.call(None, blas_threads)() == {1}
 
 
 TIMED = f"""if True:

@@ -41,6 +41,7 @@ esac
 """
 RUN = {"torch": "2.13.0+cpu", "torchvision": "0.28.0", "numpy": "2.4.6", "scipy": "1.17.1"}
 RUN |= {"matplotlib": "3.11.2", "filelock": "4.3.1", "tqdm": "4.70.1", "scikit-learn": "1.9.1"}
+RUN |= {"threadpoolctl": "3.8.0"}
 REPORT = {"typst": "0.15.2", "pylopdf-fonts-zh-tw": "0.1.1"}
 TEST = {"pytest": "9.2.0", "pytest-xdist": "3.8.0"}
 
