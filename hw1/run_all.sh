@@ -6,13 +6,13 @@ help() {
   cat <<'TEXT'
 usage: bash hw1/run_all.sh [--quick] [--dataset NAME] [flags of the experiments]
 
-Runs every experiment, draws every figure and builds the report: into hw1/logs, hw1/figures and
-the two Report.pdf. What is finished is kept: the same command goes on where it was stopped.
+Runs every experiment, then draws every figure and builds the report: into hw1/logs, hw1/figures
+and the two Report.pdf. What is finished is kept: the same command goes on where it was stopped.
 Packages that are missing are installed into .venv first. Without MNIST or CIFAR-10 and without a
 network, everything is run on the 8x8 digits of scikit-learn, under file names that say so.
 
-  --quick            a small version of every figure, all drawn at the end, into hw1/quick, in little
-                     more than a minute; no report
+  --quick            a small version of every figure, into hw1/quick, in little more than a minute;
+                     no report
   --dataset NAME     every experiment on one data set: mnist, fashion_mnist, cifar10 or digits; no report
   --data-dir DIR     the folder of the data (default: $HW1_DATA, else data/)
   --out DIR          where logs/, figures/ and checkpoints/ go (default: hw1, or hw1/quick)
@@ -73,7 +73,7 @@ run() { # SCRIPT DATASET; one run on the data set that the flags name, if they n
     [[ $minutes != *"$1"* ]] || return 0
     set -- "$1" "$dataset"
   fi
-  "$python" "$here/$1.py" --dataset "$2" ${quick:+--no-figures} ${flags[@]+"${flags[@]}"} || code=$?
+  "$python" "$here/$1.py" --dataset "$2" --no-figures ${flags[@]+"${flags[@]}"} || code=$?
   minutes+=$(awk -v s=$((SECONDS - start)) -v n="$1 $2" 'BEGIN {printf "%-24s %5.1f", n, s / 60}')$'\n'
   if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
 }

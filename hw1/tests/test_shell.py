@@ -188,7 +188,7 @@ def scripts(log):
 def test_the_full_run_ends_with_the_report(house):
     done, log = house.bash("hw1/run_all.sh", "--jobs", "2")
     assert done.returncode == 0 and scripts(log) == ["files", *SCRIPTS, "plot_all", "build"]
-    assert log[2] == "HW1_DATA= hw1/param_sweep.py --dataset cifar10 --jobs 2"
+    assert log[2] == "HW1_DATA= hw1/param_sweep.py --dataset cifar10 --no-figures --jobs 2"
     table = done.stdout.partition("Minutes:\n")[2]
     assert re.findall(r"^(\w+) \w+ +0\.0$", table, re.MULTILINE) == SCRIPTS
 
@@ -199,9 +199,12 @@ def test_a_data_set_is_run_once_and_without_the_report(house):
     assert log[-1].endswith("plot_all.py --out hw1/quick --dataset digits")
 
 
-def test_a_quick_run_draws_each_figure_once(house):
-    _, log = house.bash("hw1/run_all.sh", "--quick")
-    assert all(("--no-figures" in line) == ("plot_all" not in line) for line in log[1:])
+@pytest.mark.parametrize("words", [[], ["--quick"]])
+def test_each_figure_is_drawn_once_at_the_end(house, words):
+    _, log = house.bash("hw1/run_all.sh", *words)
+    drawing = [line for line in log[1:] if "--no-figures" not in line]
+    assert scripts(drawing)[:1] == ["plot_all"] and len(drawing) == (1 if words else 2)
+    assert scripts(log[: 1 + len(SCRIPTS)])[1:] == SCRIPTS
 
 
 def test_missing_data_is_digits_under_a_banner(house):
