@@ -19,7 +19,7 @@ def mlp(sizes, dropout=0.0, generator=None):
     """
     layers = [nn.Flatten()]
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(dropout)]
     return _initialise(nn.Sequential(*layers[:-2]), generator)
 
 
@@ -34,7 +34,7 @@ def cnn(width, channels=3, classes=10, dropout=0.0, generator=None):
     layers = []
     for outputs in (width, 2 * width, 4 * width):
         convolution = nn.Conv2d(channels, outputs, 3, stride=2, padding=1)
-        layers += [convolution, nn.ReLU(), nn.Dropout(dropout)]
+        layers += [convolution, nn.ReLU(inplace=True), nn.Dropout(dropout)]
         channels = outputs
     layers += [PositionMean(), nn.Linear(channels, classes)]
     model = _initialise(nn.Sequential(*layers), generator)
