@@ -338,6 +338,12 @@ def contradict_each_seed(logs):
             change(logs / f"{name}.csv", column, value)
 
 
+@pytest.fixture(scope="module")
+def texts(prepared):
+    """The text of the unchanged report in each language."""
+    return {language: words_of(prepared[0], language) for language in LANGUAGES}
+
+
 @pytest.mark.parametrize(
     ("kind", "turn"),
     [
@@ -346,7 +352,7 @@ def contradict_each_seed(logs):
         (verdicts.EVERY, contradict_each_seed),
     ],
 )
-def test_opposite_logs_turn_each_verdict_and_its_words(run, prepared, kind, turn):
+def test_opposite_logs_turn_each_verdict_and_its_words(run, prepared, texts, kind, turn):
     opposite = {"supported": "contradicted", "contradicted": "supported"}
     before = prepared[1]["states"]
     turned = {h.name: h for h in HYPOTHESES if h.kind == kind and before[h.name] in opposite}
@@ -360,7 +366,7 @@ def test_opposite_logs_turn_each_verdict_and_its_words(run, prepared, kind, turn
         for name, verb in query(folder, language, "<verb>"):
             if name in turned:
                 assert verb == verdicts.verb(turned[name], after["states"][name], language)
-        old, new = (words_of(where, language) for where in (prepared[0], folder))
+        old, new = texts[language], words_of(folder, language)
         told = 0
         for name, h in turned.items():
             was = verdicts.sentence(h, before[name], language)
