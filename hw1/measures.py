@@ -9,25 +9,28 @@ why; wrong arguments are a TypeError or a ValueError.
 """
 
 import math
+from functools import partial
 
 from lab import say
-from lab.curvature import BATCH_SIZE, SUBSET, lanczos, top_eigenpair
-from lab.landscape import derivative, landscape, mean, parameter_vector, summed_loss
+from lab.ascent import ball_rises, box_rises
+from lab.curvature import BATCH_SIZE, top_eigenpair
+from lab.landscape import derivative, landscape, mean, summed_loss
 from lab.private import MeasureError, prepare
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from torch.nn.functional import normalize
 
 
-def or_nan(measure, *arguments, values=1):
-    """Return measure(*arguments), or NaN (`values` of them) and a warning after a MeasureError."""
+def or_nan(measure, *arguments, values=None):
+    """Return measure(*arguments), or NaN and a warning after a MeasureError.
+
+    values: how many values it returns, if it returns several.
+    """
     try:
         return measure(*arguments)
     except MeasureError as error:
         say(f"warning: {measure.__name__}: {error}", "stderr")
-        return math.nan if values == 1 else (math.nan,) * values
+        return math.nan if values is None else (math.nan,) * values
 
 
 def input_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):
@@ -115,106 +118,39 @@ def ball_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over ||theta' - theta|| <= epsilon, no unit.
 
     Gradient ascent from the gradient, and from the best end of `starts` ascents over a subset (from
-    its own gradient, its top eigenvector and random points) where that is higher still.
-    ValueError if epsilon <= 0. Source: course slide.
+    its own gradient, its top eigenvector and random points) where that is higher still. epsilon:
+    a radius, or a list of radii for a list of maxima, which share some of the work. ValueError if
+    one is not positive. Source: course slide.
     """
-    data = prepare(model, x, y)
-    return _ball(*data, epsilon, starts, steps, batch_size, torch.ones_like)
+    rises = partial(ball_rises, starts=starts, steps=steps, scale=torch.ones_like)
+    return _maxima(rises, model, x, y, epsilon, batch_size)
 
 
 def adaptive_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH_SIZE):
     """The maximum of ball_sharpness over || d / |theta| ||_2 <= epsilon, where d = theta' - theta.
 
     d is divided by element: the scale of a weight does not matter, and one that is 0 stays 0. The
-    search and the errors are those of ball_sharpness. Source: Kwon et al. 2021, equation 3.
+    search, epsilon and the errors are those of ball_sharpness. Source: Kwon et al. 2021, equation 3.
     """
-    data = prepare(model, x, y)
-    return _ball(*data, epsilon, starts, steps, batch_size, torch.abs)
-
-
-def _ball(net, x, y, epsilon, starts, steps, batch_size, scale):
-    """Max of the rise over 1 + L in the ball of u, where theta' = theta + scale(theta) * u."""
-    _check_radius(epsilon)
-    sides = scale(parameter_vector(net))
-    few = slice(None, None, max(1, len(x) // SUBSET))
-    at = landscape(net, x, y, batch_size, sides)
-    near = landscape(net, x[few], y[few], batch_size, sides)
-    (loss, gradient), (low, own) = at(0.0), near(0.0)
-    others = np.random.default_rng(0).standard_normal((max(0, starts - 3), len(sides)))
-    top = _top_direction(net, x[few], y[few], batch_size, sides)
-    others = torch.from_numpy(np.stack([top, -top, *others])).to(gradient)
-    first = [epsilon * normalize(start, dim=0) for start in [own, *others][:starts]]
-    ends = [_ascend(near, point, low, epsilon, steps) for point in first]
-    peak = _ascend(at, epsilon * normalize(gradient, dim=0), loss, epsilon, steps)[0]
-    best = max(ends, key=lambda end: end[0])[1]
-    if at(best)[0] > peak:
-        peak = _ascend(at, best, loss, epsilon, steps)[0]
-    return (max(loss, peak) - loss) / (1 + loss)
-
-
-def _check_radius(epsilon):
-    if not 0 < epsilon < np.inf:
-        raise ValueError(f"epsilon must be positive and finite, not {epsilon}.")
-
-
-def _top_direction(net, x, y, batch_size, sides):
-    """The top eigenvector by u, roughly; a random one where there is no second derivative."""
-    try:
-        return lanczos(net, x, y, 0.1, 300, batch_size, sides=sides.cpu().numpy())[1]
-    except MeasureError:
-        return np.random.default_rng(1).standard_normal(len(sides))
-
-
-def _ascend(at, point, loss, epsilon, steps):
-    """The highest loss on an ascent from `point` within the ball, and the point where it is."""
-    (height, slope), stride = at(point), 100 * epsilon
-    for _ in range(steps):
-        # A long stride makes it the fixed point d = epsilon g / |g|; a failure shortens it.
-        trial = point + stride * normalize(slope, dim=0)
-        trial *= epsilon / trial.norm().clamp(min=epsilon)
-        reached, move = at(trial), (trial - point).norm()
-        gain = reached[0] - height
-        if gain > 0:
-            point, (height, slope) = trial, reached
-        stride /= 1 if gain > 0 else 10
-        if abs(gain) <= 1e-3 * abs(height - loss) and move < epsilon / 2:
-            break
-    return height, point
+    rises = partial(ball_rises, starts=starts, steps=steps, scale=torch.abs)
+    return _maxima(rises, model, x, y, epsilon, batch_size)
 
 
 def box_sharpness(model, x, y, epsilon, *, batch_size=BATCH_SIZE):
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over |d theta_i| <= epsilon (|theta_i| + 1).
 
     No unit. By L-BFGS-B from the gradient's corner; where the gradient is 0 also from the top
-    eigenvector's and from random points. ValueError if epsilon <= 0. Source: Keskar et al. 2017,
-    metric 2.1 with A = I, without the factor of 100.
+    eigenvector's and from random points. epsilon and the errors: as in ball_sharpness. Source:
+    Keskar et al. 2017, metric 2.1 with A = I, without the factor of 100.
     """
-    _check_radius(epsilon)
-    net, x, y = prepare(model, x, y)
-    sides = epsilon * (parameter_vector(net).abs() + 1)
-    at = landscape(net, x, y, batch_size, sides)
-    loss, gradient = at(0.0)
-    rises = [_climb_box(at, loss, gradient.sign(), gradient)]
-    if float(gradient.abs().sum()) <= 1e-12 * (1 + loss):
-        top = torch.from_numpy(_top_direction(net, x, y, batch_size, sides)).to(sides).sign()
-        random = np.random.default_rng(0).uniform(-1, 1, (4, len(sides)))
-        starts = [top, -top, *torch.from_numpy(random).to(sides)]
-        rises += [_climb_box(at, loss, start, at(start)[1]) for start in starts]
-    return max(0.0, *rises) / (1 + loss)
+    return _maxima(box_rises, model, x, y, epsilon, batch_size)
 
 
-def _climb_box(at, loss, start, slope):
-    """The rise where L-BFGS-B ends in the unit box; `slope` is the gradient that sets the scale."""
-    # On a steep objective, the first step along the gradient ends in a corner.
-    scale = 1e-3 * float(slope.abs().mean()) or 1.0
-
-    def descent(u):
-        """The objective and its gradient by u; negative where the loss has risen."""
-        height, slope = at(torch.from_numpy(u).to(start))
-        return (loss - height) / scale, -slope.cpu().numpy() / scale
-
-    first = start.cpu().numpy()
-    first = first * (descent(first)[0] < 0)  # from theta itself if the start is lower
-    box, limits = [(-1, 1)] * len(first), {"maxiter": 10, "maxfun": 30, "ftol": 1e-3}
-    found = minimize(descent, first, jac=True, method="L-BFGS-B", bounds=box, options=limits)
-    return -float(found.fun) * scale
+def _maxima(rises, model, x, y, epsilon, batch_size):
+    """Return what `rises` finds within one radius, or within each of a list of them."""
+    radii = epsilon if isinstance(epsilon, (list, tuple)) else [epsilon]
+    for radius in radii:
+        if not 0 < radius < np.inf:
+            raise ValueError(f"epsilon must be positive and finite, not {radius}.")
+    found = rises(*prepare(model, x, y), radii, batch_size=batch_size)
+    return found if radii is epsilon else found[0]

@@ -43,6 +43,11 @@ COLUMNS += ("hessian_norm", "hessian_norm_block", "residual", "epsilon", "sharpn
 COLUMNS += ("sharpness_ball", "sharpness_box", "sharpness_adaptive")
 RESCALED = ("scale", *train.METRICS, "max_output_change", "hessian_norm", "sharpness")
 RESCALED += ("sharpness_box", "sharpness_adaptive", *NORMS)
+MAXIMA = {
+    "sharpness_ball": measures.ball_sharpness,
+    "sharpness_box": measures.box_sharpness,
+    "sharpness_adaptive": measures.adaptive_sharpness,
+}
 
 
 def main():
@@ -80,10 +85,7 @@ def measure(task, states, tensors):
         split = (model, *tensors[:2])
         row["parameter_gradient_norm"] = or_nan(measures.parameter_gradient_norm, *split)
         row["hessian_norm_block"] = or_nan(measures.block_hessian_norm, *split)
-        for epsilon in task["epsilons"]:
-            ball = or_nan(measures.ball_sharpness, *split, epsilon)
-            found = {"epsilon": epsilon, "sharpness_ball": ball}
-            rows.append(row | found | sharpness_row(*split, row, epsilon))
+        rows += [row | more for more in sharpness_rows(*split, row, task["epsilons"], COLUMNS)]
     return rows
 
 
@@ -96,22 +98,24 @@ def plain_row(model, *tensors):
     return row | dict(zip(("hessian_norm", "residual"), found, strict=True))
 
 
-def sharpness_row(model, x, y, row, epsilon):
-    """Return the columns of both logs that need an epsilon; row: what plain_row returned."""
-    slide = or_nan(measures.sharpness, row["train_loss"], row["hessian_norm"], epsilon)
-    box = or_nan(measures.box_sharpness, model, x, y, epsilon)
-    adaptive = or_nan(measures.adaptive_sharpness, model, x, y, epsilon)
-    return {"sharpness": slide, "sharpness_box": box, "sharpness_adaptive": adaptive}
+def sharpness_rows(model, x, y, row, radii, names):
+    """Return those of the columns that need an epsilon, for each; row: what plain_row returned."""
+    loss, norm, found = row["train_loss"], row["hessian_norm"], {"epsilon": radii}
+    found["sharpness"] = [or_nan(measures.sharpness, loss, norm, radius) for radius in radii]
+    for name, measure in MAXIMA.items():
+        if name in names:
+            found[name] = or_nan(measure, model, x, y, radii, values=len(radii))
+    return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
 
 
 def rescaled_row(model, scale, *tensors):
     """Return the measures of the model after Dinh's reparametrisation with this scale."""
     rescaled = rescale(model, scale)
     row = plain_row(rescaled, *tensors) | {"scale": scale}
-    row |= sharpness_row(rescaled, *tensors[:2], row, EPSILONS[1])
+    row |= sharpness_rows(rescaled, *tensors[:2], row, EPSILONS[1:2], RESCALED)[0]
     before, after = (network(tensors[2]).detach() for network in (model, rescaled))
     row["max_output_change"] = ((after - before).abs().max() / before.abs().max()).item()
-    del row["residual"]
+    del row["residual"], row["epsilon"]
     return row
 
 

@@ -57,19 +57,24 @@ def parameter_vector(net):
 
 
 @torch.inference_mode(False)
-def landscape(net, x, y, batch_size, sides=1.0):
-    """Return u -> loss and gradient by u at theta + sides * u; float32 would lose small rises."""
-    theta, net = parameter_vector(net), duplicate(net).double()
+def landscape(net, x, y, batch_size, sides=1.0, precise=True):
+    """Return u -> loss and gradient by u at theta + sides * u.
+
+    The network computes in float64, or in its own precision if not `precise`: float32 would lose
+    small rises. With slope=False there is no gradient: None.
+    """
+    theta, net = parameter_vector(net), duplicate(net)
+    net = net.double() if precise else net
     params = list(net.parameters())
 
-    def rows(xb, yb):
+    def rows(xb, yb, slope):
         loss = summed_loss(net, xb, yb)
-        return [loss, *derivative([loss], params)]
+        return [loss, *(derivative([loss], params) if slope else [])]
 
     @torch.inference_mode(False)
-    def at(u):
-        vector_to_parameters(theta + sides * u, params)
-        values = mean(rows, net, x, y, batch_size)
-        return float(values[0]), sides * values[1:]
+    def at(u, slope=True):
+        vector_to_parameters((theta + sides * u).to(params[0].dtype), params)
+        values = mean(lambda *chunk: rows(*chunk, slope), net, x, y, batch_size)
+        return float(values[0]), sides * values[1:] if slope else None
 
     return at

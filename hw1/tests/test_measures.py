@@ -6,7 +6,7 @@ import math
 import warnings
 from itertools import pairwise
 
-from lab import curvature
+from lab import ascent, curvature
 
 import numpy as np
 import pytest
@@ -349,16 +349,48 @@ def test_ball_is_no_lower_than_both_lower_bounds_and_than_random_points(epsilon)
 
 @pytest.mark.parametrize("epsilon", [1e-3, 1.0])
 def test_ball_chooses_its_ascent_on_a_subset_and_loses_nothing(monkeypatch, epsilon):
-    x, y = batch(2 * measures.SUBSET)
+    x, y = batch(2 * ascent.SUBSET)
     net = train(mlp(), x, y, 30)
     found = measures.ball_sharpness(net, x, y, epsilon)
-    monkeypatch.setattr(measures, "SUBSET", len(x))
+    monkeypatch.setattr(ascent, "SUBSET", len(x))
     assert found == pytest.approx(measures.ball_sharpness(net, x, y, epsilon), rel=0.01)
     assert found >= 0.99 * bound(net, x, y, epsilon)
 
 
+SHARPNESS = [measures.ball_sharpness, measures.adaptive_sharpness, measures.box_sharpness]
+
+
+@pytest.mark.parametrize("measure", SHARPNESS)
+def test_several_radii_give_what_each_gives_alone(measure):
+    net, x, y = two_parameters()
+    radii = [1e-3, 0.3]
+    assert measure(net, x, y, radii) == [measure(net, x, y, radius) for radius in radii]
+
+
+@pytest.mark.parametrize("measure", SHARPNESS)
+def test_a_search_in_float32_finds_what_one_in_float64_finds(monkeypatch, measure):
+    """Over many examples it is made in float32, unless the rise is too small for it."""
+    x, y = batch(ascent.SUBSET)
+    net, seen = train(mlp(), x, y, 30), []
+    height = ascent.landscape
+
+    def watched(*arguments, precise=True, **options):
+        seen.append(precise)
+        return height(*arguments, precise=precise, **options)
+
+    monkeypatch.setattr(ascent, "landscape", watched)
+    for radius, fine in ((1e-8, True), (1e-3, False), (1e-2, False)):
+        seen.clear()
+        found = measure(net, x, y, radius)
+        assert all(seen) == fine
+        monkeypatch.setattr(ascent, "FINE", math.inf)
+        assert found == pytest.approx(measure(net, x, y, radius), rel=1e-4)
+        monkeypatch.undo()
+        monkeypatch.setattr(ascent, "landscape", watched)
+
+
 def test_ball_climbs_from_the_subset_where_all_examples_have_no_gradient(monkeypatch):
-    monkeypatch.setattr(measures, "SUBSET", 50)
+    monkeypatch.setattr(ascent, "SUBSET", 50)
     net, x, y = nn.Linear(1, 2, bias=False), torch.ones(100, 1), torch.arange(100) % 2
     nn.init.zeros_(net.weight)
     rise = math.log(math.cosh(0.5 / math.sqrt(2)))  # of the mean of both classes' losses
