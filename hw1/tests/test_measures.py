@@ -753,6 +753,33 @@ def dead():
     return net, *batch(30)
 
 
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_graph_that_is_kept_gives_the_same_products(monkeypatch, blocks):
+    """A small one is kept from one product to the next; then the network runs forward once."""
+    x, y = batch(90)
+    net = train(mlp(), x, y, 10)
+    passes, images = {}, {}
+    for limit in (0, 1e9):
+        monkeypatch.setattr(curvature, "KEPT", limit)
+        product, count = curvature.hessian_product(net, x, y, 40, blocks=blocks), []
+        hook = net.register_forward_hook(lambda *_, count=count: count.append(1))
+        size = sum(p.numel() for p in net.parameters())
+        vectors = np.random.default_rng(0).standard_normal((3, size))
+        images[limit] = [product(vector) for vector in vectors]
+        hook.remove()
+        passes[limit] = len(count)
+    assert passes == {0: 9, 1e9: 3}  # of three chunks
+    assert np.array_equal(images[0], images[1e9])
+
+
+def test_what_a_graph_keeps_grows_with_the_examples_and_not_with_the_weights():
+    """784-256-10: its graph keeps the inputs and a few times the units, in float32."""
+    x, y = torch.randn(100, 1, 28, 28), torch.arange(100) % 10
+    net = mlp((784, 256, 10))
+    size = curvature._graph_bytes(net, list(net.parameters()), x, y) / len(x) / 4
+    assert 784 + 256 < size < 2 * 784 + 20 * 256
+
+
 @pytest.mark.parametrize(
     "case", [saturated(1e4), saturated(40.0), dead()], ids=["loss 0", "loss 1e-17", "dead"]
 )
