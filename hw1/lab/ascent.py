@@ -51,10 +51,11 @@ def box_rises(net, x, y, radii, batch_size):
     rises = []
     for radius in radii:
         slope, sides = radius * gradient, radius * unit
-        precise = _is_fine(net, x, slope.abs().sum(), loss)
+        steepest = float(slope.abs().sum())  # the rise to the gradient's corner, to first order
+        precise = _is_fine(net, x, steepest, loss)
         at = landscape(net, x, y, batch_size, sides, precise=precise)
         ends = [_climb_box(at, loss, slope.sign(), slope)]
-        if float(slope.abs().sum()) <= 1e-12 * (1 + loss):
+        if steepest <= 1e-12 * (1 + loss):
             top = torch.from_numpy(_top_direction(net, x, y, batch_size, sides)).to(sides).sign()
             random = np.random.default_rng(0).uniform(-1, 1, (4, len(sides)))
             starts = [top, -top, *torch.from_numpy(random).to(sides)]

@@ -4,7 +4,7 @@ import multiprocessing
 import sys
 
 from lab.landscape import derivative, mean, parameter_vector, summed_loss
-from lab.private import MeasureError, duplicate, input_dtype
+from lab.private import MeasureError, duplicate
 
 import numpy as np
 import torch
@@ -29,8 +29,7 @@ def hessian_product(net, x, y, batch_size, blocks=False, sides=1.0):
     def gradient(xb, yb):
         place = yb.storage_offset()
         if place not in graphs:
-            loss = summed_loss(net, xb, yb)
-            graph = loss, derivative([loss], params, create_graph=True)
+            graph = _loss_and_gradient(net, params, xb, yb)
             if not keep:
                 return graph
             graphs[place] = graph
@@ -53,15 +52,24 @@ def hessian_product(net, x, y, batch_size, blocks=False, sides=1.0):
     return product
 
 
-@torch.inference_mode(False)
+def _loss_and_gradient(net, params, xb, yb):
+    """Return the summed loss of a chunk and its gradient, which can be derived again."""
+    loss = summed_loss(net, xb, yb)
+    return loss, derivative([loss], params, create_graph=True)
+
+
 def _graph_bytes(net, params, x, y):
     """Return about how many bytes the gradient's graph keeps for all examples, the inputs too."""
+
+    def rows(xb, yb):
+        loss, slopes = _loss_and_gradient(net, params, xb, yb)
+        return [loss, *slopes]
+
     sizes = []
     for count in (4, 8):
         kept = []
         with saved_tensors_hooks(lambda t, kept=kept: kept.append(t.nbytes) or t, lambda t: t):
-            inputs = x[:count].to(input_dtype(net, x))
-            derivative([summed_loss(net, inputs, y[:count])], params, create_graph=True)
+            mean(rows, net, x[:count], y[:count], count)
         sizes.append(sum(kept))
     return (sizes[1] - sizes[0]) / 4 * len(x)
 

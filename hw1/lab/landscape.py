@@ -67,14 +67,14 @@ def landscape(net, x, y, batch_size, sides=1.0, precise=True):
     net = net.double() if precise else net
     params = list(net.parameters())
 
-    def rows(xb, yb, slope):
-        loss = summed_loss(net, xb, yb)
-        return [loss, *(derivative([loss], params) if slope else [])]
-
     @torch.inference_mode(False)
     def at(u, slope=True):
+        def rows(xb, yb):
+            loss = summed_loss(net, xb, yb)
+            return [loss, *(derivative([loss], params) if slope else [])]
+
         vector_to_parameters((theta + sides * u).to(params[0].dtype), params)
-        values = mean(lambda *chunk: rows(*chunk, slope), net, x, y, batch_size)
+        values = mean(rows, net, x, y, batch_size)
         return float(values[0]), sides * values[1:] if slope else None
 
     return at
