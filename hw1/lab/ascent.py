@@ -74,11 +74,18 @@ def _is_fine(net, x, rise, loss):
 
 
 def _top_direction(net, x, y, batch_size, sides):
-    """The top eigenvector by u, roughly; a random one where there is no second derivative."""
-    try:
-        return lanczos(net, x, y, 0.1, 300, batch_size, sides=sides.cpu().numpy())[1]
-    except MeasureError:
-        return np.random.default_rng(1).standard_normal(len(sides))
+    """The top eigenvector by u; a random one where there is no second derivative.
+
+    At a minimum the loss rises most along it, and a few steps of ascent do not turn to it from a
+    direction in which the loss rises almost as much.
+    """
+    options = {"batch_size": batch_size, "sides": sides.cpu().numpy()}
+    for tolerance, restarts in ((1e-3, 50), (0.1, 300)):
+        try:
+            return lanczos(net, x, y, tolerance, restarts, **options)[1]
+        except MeasureError:
+            continue
+    return np.random.default_rng(1).standard_normal(len(sides))
 
 
 def _ascend(at, point, loss, radius, steps):

@@ -398,14 +398,18 @@ def test_ball_climbs_from_the_subset_where_all_examples_have_no_gradient(monkeyp
     assert measures.ball_sharpness(net, x, y, 0.5) == expected
 
 
-def test_ball_equals_the_formula_at_a_minimum():
-    """Softmax regression on noise has a minimum inside, where the gradient term vanishes."""
-    x, y = torch.randn(300, 3, generator=torch.Generator().manual_seed(0)), torch.arange(300) % 3
+@pytest.mark.parametrize("seed", range(4))
+def test_ball_equals_the_formula_at_a_minimum(seed):
+    """Softmax regression on noise has a minimum inside, where the gradient term vanishes.
+
+    The second eigenvalue is only a few percent below the first.
+    """
+    x, y = torch.randn(300, 3, generator=torch.Generator().manual_seed(seed)), torch.arange(300) % 3
     net = train(mlp((3, 3)).double(), x.double(), y, 600, lr=1.0)
     loss, epsilon = float(cross_entropy(net(x.double()), y).detach()), 1e-2
     assert bound(net, x.double(), y, epsilon) < 1e-9
     formula = measures.sharpness(loss, measures.hessian_norm(net, x, y)[0], epsilon)
-    assert measures.ball_sharpness(net, x, y, epsilon) == pytest.approx(formula, rel=0.01)
+    assert measures.ball_sharpness(net, x, y, epsilon) == pytest.approx(formula, rel=0.005)
 
 
 def test_box_reaches_the_linear_bound_where_the_box_is_tiny():
