@@ -217,6 +217,10 @@ def main():
     args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).expanduser().absolute()
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("argument --device: PyTorch finds no cuda device")
+    if find_spec("torchvision") is None:
+        parser.error(
+            "torchvision, beside which an epoch is timed, is missing: pip install torchvision"
+        )
     args.script, args.jobs = "bench/benchmark", 1
     args.dataset, image = ("digits", "digits") if args.quick else ("mnist", "cifar10")
     try:

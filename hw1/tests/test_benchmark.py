@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,9 +33,15 @@ SCALED = {"scaling_width", "scaling_examples", "scaling_jobs"}
 MARK = "BENCHMARK_OF_THIS_TEST"  # a variable that all processes of the quick run inherit
 
 
+def need_torchvision():
+    if find_spec("torchvision") is None:
+        pytest.skip("torchvision is missing")
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """The rows and the .json of a quick run, and its folder."""
+    need_torchvision()
     out = tmp_path_factory.mktemp("quick")
     command = [sys.executable, HW1 / "bench" / "benchmark.py", "--quick", "--out", out]
     environment = os.environ | {MARK: "yes"}
@@ -176,6 +183,7 @@ def test_both_sides_do_the_same_work(monkeypatch):
 
 
 def test_the_usual_data_set_is_standardised_like_ours():
+    need_torchvision()
     raw = files.arrays("digits")
     x = standardise(raw)[0]
     images = baselines.Images(raw["x_train"], raw["y_train"])
@@ -186,7 +194,17 @@ def test_the_usual_data_set_is_standardised_like_ours():
     assert image.shape == (3, 8, 8)
 
 
+def test_a_missing_torchvision_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--quick", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as stop:
+        benchmark.main()
+    assert stop.value.code == 2 and not (tmp_path / "out").exists()
+    assert "torchvision, beside which an epoch is timed, is missing" in capsys.readouterr().err
+
+
 def test_missing_data_is_one_sentence(tmp_path, monkeypatch):
+    need_torchvision()
     monkeypatch.setenv("HW1_DATA", str(tmp_path))
     (tmp_path / "mnist.npz").write_bytes(b"rubbish")
     command = [sys.executable, HW1 / "bench" / "benchmark.py", "--out", tmp_path]
