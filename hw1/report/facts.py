@@ -3,7 +3,8 @@
 - `numbers`, {name: text}, and `tables`, {name: rows}, which both languages share;
 - `states`, {name: state}: the verdict on each hypothesis, and other choices between wordings;
 - `words`, {language: {name: words}}: of each hypothesis its verb, and the names of the approaches;
-- `found` and `counts`, {language: rows}: the tables of "What we found".
+- `found` and `counts`, {language: rows}: the tables of "What we found";
+- `replication`, rows: how many verdicts other seeds repeat.
 
 Settings that no log holds are read from the constants of the script that used them.
 """
@@ -18,6 +19,7 @@ import costs
 import fitting
 import flatness
 import found
+import replication
 import verdicts
 from hypotheses import HYPOTHESES, SIZES
 from words import approaches, constants, flag
@@ -53,6 +55,7 @@ SECTIONS = [  # name, function, the main log, and what else the function takes; 
     ("sharp", bonus.sharpness, ("sharpness", "mnist")),
     ("scale", bonus.reparametrization, ("reparametrization", "mnist")),
 ]
+AGAIN = "bash hw1/run_all.sh --seeds 3 4 5 --out DIR", replication.compare
 LANGUAGES = ("en", "zh")
 NUMBER = (int, float)
 ABOUT = {  # what the report takes from the .json of a log
@@ -119,7 +122,9 @@ def collect(logs):
     """Return all facts of the logs in a folder, and a row for each hypothesis (see verdicts.py)."""
     t, about = load(logs)
     rows = guarded(logs, "bash hw1/run_all.sh", verdicts.decide, t)
+    again = guarded(logs / replication.FOLDER, *AGAIN, logs, WANTED, rows)
     parts = {"run": guarded(logs, "bash hw1/run_all.sh", costs.run_details, about)}
+    parts["replication"] = again[0], {}, {}
     for part, function, log, *more in SECTIONS:
         arguments = [t[log], *(t.get(m, m) for m in more)]
         path = logs / f"{'_'.join(log)}.csv"
@@ -140,6 +145,7 @@ def collect(logs):
     numbers |= {f"earlier.{name}": found.effect(row) for name, row in found.earlier().items()}
     numbers |= {f"count.{name}": value for name, value in found.summary(rows).items()}
     states |= {row["name"]: row["verdict"] for row in rows} | found.agreement(rows)
+    states["replication"] = "yes" if again[0]["tested"] else "no"
     words, sharp = {}, t["sharpness", "mnist"]
     for language in LANGUAGES:
         words[language] = approaches(sharp, bonus.changes(sharp), language)
@@ -152,5 +158,6 @@ def collect(logs):
         "words": words,
         "found": {language: found.table(rows, language) for language in LANGUAGES},
         "differs": {language: found.differs(rows, language) for language in LANGUAGES},
+        "replication": again[1],
         "counts": {language: found.counts(rows, language) for language in LANGUAGES},
     }, rows

@@ -3,7 +3,7 @@
 import json
 import re
 
-from readme_rows import ROWS, TIMED
+from readme_rows import OTHER_SEEDS, ROWS, TIMED
 
 VERDICTS = "<!-- verdicts: written by hw1/report/build.py -->", "<!-- end of verdicts -->"
 RESULTS = "<!-- results: written by hw1/report/build.py -->", "<!-- end of results -->"
@@ -11,24 +11,26 @@ SPEED = "<!-- speed: written by hw1/report/build.py -->", "<!-- end of speed -->
 FIGURE = "[{0}](hw1/figures/{0}.png)"
 
 
+def filled(words, numbers):
+    """Return the words with each {name} replaced. numbers: {name: text}, from facts.py."""
+    return re.sub(r"{([^}]+)}", lambda found: numbers[found[1]], words)
+
+
 def results(numbers):
     """Return the table of results. numbers: {name: text}, from facts.py."""
-
-    def filled(words):
-        return re.sub(r"{([^}]+)}", lambda found: numbers[found[1]], words)
-
     sentence = "Mean over {rl.seeds} seeds [lowest, highest]; tau with its 95% bootstrap interval."
     sentence += " Run on {run.device}."
     rows = []
     for question, command, finding, names in ROWS:
         figures = ", ".join(FIGURE.format(name) for name in names)
-        rows.append([question, f"`{command}`", filled(finding), figures])
-    return [filled(sentence), "", *table(["question", "script", "finding", "figure"], rows)]
+        rows.append([question, f"`{command}`", filled(finding, numbers), figures])
+    head = ["question", "script", "finding", "figure"]
+    return [filled(sentence, numbers), "", *table(head, rows)]
 
 
-def verdicts(found, counts):
-    """Return the sentence of the counts, and the table of what was found; rows from found.py."""
-    head, *each = counts
+def verdicts(facts):
+    """Return the sentence of the counts, and the tables of what was found and of other seeds."""
+    head, *each = facts["counts"]["en"]
     yes, no, open_, lost = (row[-1] for row in each)
     sentence = (
         f"Before the run, {yes + no + open_ + lost} statements from the literature were written"
@@ -43,9 +45,13 @@ def verdicts(found, counts):
         " 95% interval, which decides nothing: a verdict needs p < 0.05 after Holm's correction."
         " For a statement about every run it is the mean [lowest, highest] of what it is about."
     )
-    rows = ([words, source, effect, label] for label, words, source, effect in found)
+    rows = ([words, source, effect, label] for label, words, source, effect in facts["found"]["en"])
     main = table(["what we found", "source", "effect", "verdict"], rows)
-    return [sentence, "", *main, "", *table(head, each)]
+    lines = [sentence, "", *main, "", *table(head, each)]
+    if facts["states"]["replication"] == "yes":
+        head, *each = facts["replication"]
+        lines += ["", filled(OTHER_SEEDS, facts["numbers"]), "", *table(head, each)]
+    return lines
 
 
 def table(head, rows):
@@ -85,6 +91,5 @@ def rewrite(page, facts, logs):
         except (LookupError, TypeError, ValueError) as error:
             command = "python hw1/bench/benchmark.py"
             raise ValueError(f"{path} is damaged ({error}): `{command}` makes it anew.") from error
-    found = verdicts(facts["found"]["en"], facts["counts"]["en"])
-    page = between(between(page, VERDICTS, found), RESULTS, results(facts["numbers"]))
+    page = between(between(page, VERDICTS, verdicts(facts)), RESULTS, results(facts["numbers"]))
     return between(page, SPEED, table(["what", "row", "measured", "wanted"], speeds))

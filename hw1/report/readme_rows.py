@@ -96,3 +96,12 @@ TIMED = {  # a comparison of benchmark.py, in words
     "memory_jobs8_cifar10": "Peak memory of `sensitivity.py --dataset cifar10 --jobs 8`, all"
     " processes",
 }
+OTHER_SEEDS = (
+    "Would other seeds say the same? When every statement, threshold and rule was fixed, these"
+    " experiments were run again with the seeds {replication.seeds} on another processor"
+    " ({replication.device}): [hw1/logs/replication](hw1/logs/replication). Of the"
+    " {replication.tested} statements that both sets of logs can test, {replication.same} have the"
+    " same verdict, {replication.once} are decided with one of the two only, and"
+    " {replication.opposite} have opposite verdicts. The last column of `verdicts.csv` has the other"
+    " verdict of each statement. Everything else on this page is of the first set."
+)

@@ -50,7 +50,7 @@ COLUMNS = [
     "p",
     "p_holm",
 ]
-COLUMNS += ["settings", "models", "verdict", "note"]
+COLUMNS += ["settings", "models", "verdict", "note", "replication"]  # the last: replication.py
 
 
 def verdict(sign, effect, p):

@@ -104,6 +104,10 @@ def made(tmp_path_factory):
     made_up.write(folder, "param_sweep", "mnist", noisy)  # as in every row of a full run
     shutil.copy(HW1 / "logs" / "benchmark.json", folder / "logs")
     shutil.copytree(HW1 / "logs" / "gpu", folder / "logs" / "gpu")
+    (folder / "logs" / "replication").mkdir()
+    for name in ("sharpness_mnist", "param_sweep_mnist"):
+        for kind in ("csv", "json"):
+            shutil.copy(folder / "logs" / f"{name}.{kind}", folder / "logs" / "replication")
     return folder
 
 
@@ -407,7 +411,7 @@ def test_other_states_have_wordings_too(altered, prepared):
     ways = {"rl.schedule": ("linear", "constant"), "small.schedule": ("linear", "constant")}
     ways |= {"rl.confident": ("more", "less", "unclear"), "noise.fits": ("yes", "no")}
     ways |= {"path.longer": ("always", "sometimes", "never")}
-    ways["agree.jacobian_norm_test.batch_size"] = ("yes", "no")
+    ways["agree.jacobian_norm_test.batch_size"] = ways["replication"] = ("yes", "no")
     used = {name for name, _ in query(altered, "en", "<state>")}
     assert used - {h.name for h in HYPOTHESES} == set(ways)
     for (name, states), language in itertools.product(ways.items(), LANGUAGES):
@@ -439,6 +443,58 @@ def test_the_counts_are_those_of_all_verdicts(prepared):
     of = [state for h, state in zip(HYPOTHESES, states, strict=True)
           if h.name.startswith("sharpness.")]  # fmt: skip
     assert [row[column] for row in rows] == [of.count(verdict) for verdict in verdicts.VERDICTS]
+
+
+def test_equal_logs_repeat_every_verdict(prepared):
+    """The made-up replication has two of the logs, and so not every statement."""
+    families = {"sharpness", "predictors", "size"}
+    head, tested, same, once, opposite = prepared[1]["replication"]
+    assert len(head) == len(tested) == 8 and tested[1:] == same[1:] and tested[0] != same[0]
+    shown = {name for name, (english, _) in found.FAMILIES.items() if tested[head.index(english)]}
+    assert shown == families and tested[-1] == sum(tested[1:-1]) > 30
+    assert once[1:] == opposite[1:] == [0] * 7
+    numbers = prepared[1]["numbers"]
+    assert numbers["replication.tested"] == numbers["replication.same"] == str(tested[-1])
+    assert (numbers["replication.seeds"], numbers["replication.device"]) == (
+        "0, 1, 2",
+        ABOUT["device"],
+    )
+
+
+def test_a_reversed_replication_has_opposite_verdicts(run, prepared):
+    states, where = prepared[1]["states"], run / "logs" / "replication"
+    reverse(where / "sharpness_mnist.csv", "batch_size")
+    build.main(["--out", str(run)])
+    rows = list(csv.DictReader((run / "figures" / "verdicts.csv").open(newline="")))
+    trends = [row for row in rows if row["family"] == "sharpness" and row["kind"] == "trend"]
+    decided = [row for row in trends if states[row["name"]] in found.DECIDED]
+    assert len(decided) > 3
+    assert all({row["verdict"], row["replication"]} == set(found.DECIDED) for row in decided)
+    elsewhere = [row for row in rows if row["family"] == "labels"]
+    assert elsewhere and all(row["replication"] == "not run" for row in elsewhere)
+    facts_of = prepare(run)[1]
+    assert facts_of["replication"][-1][-1] >= len(decided)
+
+
+def test_without_a_replication_nothing_is_said_of_one(run, prepared):
+    shutil.rmtree(run / "logs" / "replication")
+    folder, without = prepare(run)
+    assert without["states"]["replication"] == "no"
+    for language, words in zip(LANGUAGES, ("Other seeds.", "再做一次"), strict=True):
+        assert words in words_of(prepared[0], language)
+        assert words not in words_of(folder, language)
+    pages = [readme.verdicts(some) for some in (prepared[1], without)]
+    assert [sum("Would other seeds" in line for line in lines) for lines in pages] == [1, 0]
+
+
+def test_a_damaged_log_of_other_seeds_is_one_sentence(run, capsys):
+    path = run / "logs" / "replication" / "sharpness_mnist.csv"
+    path.write_text("seed,batch_size\n0\n")
+    message = fails(run, capsys)
+    assert "replication" in message and "--seeds 3 4 5" in message
+    path.with_suffix(".json").unlink()
+    shutil.copy(run / "logs" / "sharpness_mnist.csv", path)
+    assert "replication" in fails(run, capsys)
 
 
 def test_what_an_earlier_run_had_decided_otherwise_is_told(monkeypatch):

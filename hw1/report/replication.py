@@ -1,0 +1,57 @@
+"""Do other seeds lead to the same verdicts? The folder replication/ beside the logs answers.
+
+Its logs were made by the same commands with seeds that no earlier run had, on another processor,
+when every statement, threshold and rule was fixed. They are decided by the same rule. A verdict is
+repeated if it is the same, and opposite if one set of logs supports what the other contradicts.
+"""
+
+from lab.tables import described, read
+
+import verdicts
+from found import DECIDED, FAMILIES
+
+FOLDER = "replication"
+COUNTED = {  # of the statements that both sets of logs can test
+    "tested": "tested with both",
+    "same": "the same verdict",
+    "once": "decided with one only",
+    "opposite": "opposite verdicts",
+}
+
+
+def load(logs, wanted):
+    """Return ({log: table}, the names of the machines) of those logs that are there."""
+    tables, machines = {}, {}
+    for log in wanted:
+        path = logs / FOLDER / f"{'_'.join(log)}.csv"
+        if path.exists():
+            tables[log] = read(path)
+            machines[described(path)["device"]] = True
+    return tables, list(machines)
+
+
+def outcome(verdict, other):
+    """Return which of COUNTED, beside "tested", a statement with these two verdicts is."""
+    if verdict == other:
+        return "same"
+    return "opposite" if {verdict, other} == set(DECIDED) else "once"
+
+
+def compare(logs, wanted, rows):
+    """Note the other verdict in each row; return the numbers, and the table of README.md.
+
+    logs: the folder of the logs that led to `rows`, the verdicts; wanted: the logs to look for.
+    """
+    tables, machines = load(logs, wanted)
+    counts = {name: dict.fromkeys(FAMILIES, 0) for name in COUNTED}
+    for row, other in zip(rows, verdicts.decide(tables), strict=True):
+        row["replication"] = other["verdict"]
+        if "not run" not in (row["verdict"], other["verdict"]):
+            for name in ("tested", outcome(row["verdict"], other["verdict"])):
+                counts[name][row["family"]] += 1
+    numbers = {name: sum(found.values()) for name, found in counts.items()}
+    head = ["", *(english for english, _ in FAMILIES.values()), "all"]
+    table = [[words, *counts[name].values(), numbers[name]] for name, words in COUNTED.items()]
+    seeds = sorted({int(seed) for found in tables.values() for seed in found["seed"]})
+    about = {"seeds": ", ".join(map(str, seeds)), "device": "; ".join(machines)}
+    return numbers | about, [head, *table]
