@@ -614,15 +614,25 @@ def test_a_readme_without_marks_is_one_sentence(run, capsys):
     assert ended.value.code == 2 and error.count("\n") == 1 and readme.VERDICTS[0] in error
 
 
-@pytest.mark.parametrize("text", ["{}", '{"summary": [{}]}', '{"summary": 1}', "[]", "{"])
-def test_a_damaged_benchmark_is_one_sentence(run, capsys, text):
-    (run / "logs" / "benchmark.json").write_text(text)
+BROKEN = ("{}", '{"summary": [{}]}', '{"summary": 1}', "[]", "{")
+
+
+@pytest.mark.parametrize(
+    ("folder", "command", "text"),
+    [
+        *((".", "benchmark.py`", text) for text in BROKEN),
+        ("gpu", "benchmark.py --device cuda`", "{"),
+    ],
+)
+def test_a_damaged_benchmark_is_one_sentence(run, capsys, folder, command, text):
+    (run / "logs" / folder / "benchmark.json").write_text(text)
     page = run / "README.md"
     shutil.copy(HW1.parent / "README.md", page)
     with pytest.raises(SystemExit) as ended:
         build.main(["--out", str(run), "--readme", str(page)])
     error = capsys.readouterr().err
     assert ended.value.code == 2 and error.count("\n") == 1 and "benchmark.json is damaged" in error
+    assert command in error
 
 
 def test_a_tilde_is_the_home_folder(run, monkeypatch):
