@@ -3,8 +3,8 @@
 - `numbers`, {name: text}, and `tables`, {name: rows}, which both languages share;
 - `states`, {name: state}: the verdict on each hypothesis, and other choices between wordings;
 - `words`, {language: {name: words}}: of each hypothesis its verb, and the names of the approaches;
-- `found` and `counts`, {language: rows}: the tables of "What we found";
-- `replication`, rows: how many verdicts other seeds repeat.
+- `found`, `differs` and `counts`, {language: rows}: the tables of the report;
+- `predicted` and `replication`, rows: tables of README.md.
 
 Settings that no log holds are read from the constants of the script that used them.
 """
@@ -157,6 +157,7 @@ def collect(logs):
         "states": states,
         "words": words,
         "found": {language: found.table(rows, language) for language in LANGUAGES},
+        "predicted": found.predicted(rows),
         "differs": {language: found.differs(rows, language) for language in LANGUAGES},
         "replication": again[1],
         "counts": {language: found.counts(rows, language) for language in LANGUAGES},

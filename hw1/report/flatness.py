@@ -26,6 +26,7 @@ def interpolation(different, shared):
             d |= {f"{pair}.{start}.{name}": v for name, v in found.items() if one != two}
             if one == two:
                 controls.append(own)
+                d[f"{pair}.control.removed"] = found["removed"]  # the last: of the larger setting
             elif start == "different":
                 found, longer[pair] = beyond(own)
                 d |= {f"{pair}.{name}": value for name, value in found.items()}
@@ -90,7 +91,9 @@ def sensitivity(t, dataset, net):
     t = t[np.char.startswith(t["model"], net)]
     sizes = np.unique(t["batch_size"])
     d = settings(t) | {"sizes": len(sizes), "first": sizes[0], "last": sizes[-1]}
-    d["epochs"] = text(max(t["epoch"][t["stop"] == "epochs"]), ".0f")
+    equal, reached = (t["epoch"][t["stop"] == stop] for stop in STOPS)
+    d["epochs"] = text(max(equal), ".0f")
+    d |= {"models": len(reached), "early": sum(reached < max(equal))}
     source = constants("sensitivity")
     size = source["TRAIN_SIZE"][dataset]
     d |= {"target": source["TARGET"][dataset], "probe": text(source["PROBE"][dataset], ",")}

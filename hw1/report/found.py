@@ -15,7 +15,7 @@ from lab.stats import STOPS
 from lab.tables import read
 
 from hypotheses import HYPOTHESES
-from verdicts import EVERY, LABELS, LEVEL, VERDICTS, sentence
+from verdicts import EVERY, LABELS, LEVEL, VERDICTS, sentence, verb
 from words import alike
 
 FAMILIES = {  # the first part of a hypothesis's name, in both languages
@@ -71,6 +71,22 @@ def table(rows, language):
     return cells
 
 
+def predicted(rows):
+    """Return the cells of README.md's table, with all that is contradicted beside that of `table`.
+
+    They are: prediction, source, what was found, effect, verdict, verdict with other seeds.
+    """
+    cells = []
+    for h, row in zip(HYPOTHESES, rows, strict=True):
+        if stands_in_table(row) or row["verdict"] == "contradicted":
+            source = re.sub(r",? arXiv [\d.]+", "", h.source).replace(" et al.", "")
+            shown = verb(h, row["verdict"], "en").strip("()").removesuffix(" with")
+            words = [sentence(h, "supported", "en"), source, shown]
+            both = [part for part in (effect(row), row["note"].replace(" -", " −")) if part]
+            cells.append([*words, "; ".join(both), row["verdict"], row["replication"]])
+    return sorted(cells, key=lambda cell: ORDER.index(cell[4]))
+
+
 def label(row, language):
     """Return the verdict of a row in words."""
     return LABELS[language][VERDICTS.index(row["verdict"])]
@@ -118,7 +134,8 @@ def summary(rows):
     before = earlier()
     pairs = [(row, before[row["name"]]) for row in rows if row["name"] in before]
     newly = sum(then["verdict"] == "undecided" and changed(row, then) for row, then in pairs)
-    return numbers | {"all": len(rows), "level": LEVEL, "newly": newly}
+    lost = sum(row["verdict"] == "undecided" and changed(row, then) for row, then in pairs)
+    return numbers | {"all": len(rows), "level": LEVEL, "newly": newly, "lost": lost}
 
 
 def agreement(rows):

@@ -3,7 +3,7 @@
 import json
 import re
 
-from readme_rows import OTHER_SEEDS, ROWS, TIMED
+from readme_rows import OTHER_SEEDS, PREDICTED, ROWS, TIMED, VERDICTS_TOLD
 
 VERDICTS = "<!-- verdicts: written by hw1/report/build.py -->", "<!-- end of verdicts -->"
 RESULTS = "<!-- results: written by hw1/report/build.py -->", "<!-- end of results -->"
@@ -16,8 +16,10 @@ def filled(words, numbers):
     return re.sub(r"{([^}]+)}", lambda found: numbers[found[1]], words)
 
 
-def results(numbers):
-    """Return the table of results. numbers: {name: text}, from facts.py."""
+def results(facts):
+    """Return the table of results."""
+    states = {f"verdict.{name}": state for name, state in facts["states"].items()}
+    numbers = facts["numbers"] | states
     sentence = "Mean over {rl.seeds} seeds [lowest, highest]; tau with its 95% bootstrap interval."
     sentence += " Run on {run.device}."
     rows = []
@@ -29,29 +31,18 @@ def results(numbers):
 
 
 def verdicts(facts):
-    """Return the sentence of the counts, and the tables of what was found and of other seeds."""
-    head, *each = facts["counts"]["en"]
+    """Return the sentences on the verdicts, and the tables of the main ones and of their numbers."""
+    counts, *each = facts["counts"]["en"]
     yes, no, open_, lost = (row[-1] for row in each)
-    sentence = (
-        f"Before the run, {yes + no + open_ + lost} statements from the literature were written"
-        " down, each with its statistic and its predicted sign; their thresholds were chosen after"
-        f" an earlier, smaller run. The logs support {yes}, contradict {no}, leave {open_} undecided"
-        f" and cannot test {lost}; all of them are in [verdicts.csv](hw1/figures/verdicts.csv). Here"
-        " are the main ones. Of the trends with the batch size they are those of the Jacobian, the"
-        " Hessian and test accuracy at equal train loss; of the measures that may predict how well a"
-        " network generalises, only those that are decided at equal train loss. Each row says what"
-        " the logs show, and the verdict is on what was predicted: that every run (a network or a"
-        " pair of networks) does it, or the sign of the trend. The effect is Kendall's tau with its"
-        " 95% interval, which decides nothing: a verdict needs p < 0.05 after Holm's correction."
-        " For a statement about every run it is the mean [lowest, highest] of what it is about."
-    )
-    rows = ([words, source, effect, label] for label, words, source, effect in facts["found"]["en"])
-    main = table(["what we found", "source", "effect", "verdict"], rows)
-    lines = [sentence, "", *main, "", *table(head, each)]
+    numbers = {"all": yes + no + open_ + lost, "yes": yes, "no": no, "open": open_, "lost": lost}
+    head, rows = [*PREDICTED, "with other seeds"], facts["predicted"]
+    lines = [*table(counts, each)]
     if facts["states"]["replication"] == "yes":
-        head, *each = facts["replication"]
-        lines += ["", filled(OTHER_SEEDS, facts["numbers"]), "", *table(head, each)]
-    return lines
+        again, *repeated = facts["replication"]
+        lines += ["", filled(OTHER_SEEDS, facts["numbers"]), "", *table(again, repeated)]
+    else:
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    return [VERDICTS_TOLD.format(**numbers), "", *table(head, rows), "", *lines]
 
 
 def table(head, rows):
@@ -92,5 +83,5 @@ def rewrite(page, facts, logs):
             command = "python hw1/bench/benchmark.py"
             command += " --device cuda" if path.parent.name == "gpu" else ""
             raise ValueError(f"{path} is damaged ({error}): `{command}` makes it anew.") from error
-    page = between(between(page, VERDICTS, verdicts(facts)), RESULTS, results(facts["numbers"]))
+    page = between(between(page, VERDICTS, verdicts(facts)), RESULTS, results(facts))
     return between(page, SPEED, table(["what", "row", "measured", "wanted"], speeds))

@@ -229,3 +229,15 @@ def test_every_python_block_is_one_of_those_above():
     wanted = ("runs.load", "store.restore", "pandas", "def weight_norm")
     assert all(any(word in code for word in wanted) for code in blocks("python"))
     assert len(blocks("python")) == len(wanted)
+
+
+def test_every_column_of_a_log_is_explained():
+    section = INNER.read_text().partition("## What the columns mean")[2].partition("\n## ")[0]
+    explained = set(
+        re.findall(r"`(\w+)`", "".join(re.findall(r"^\| .*? \|", section, re.MULTILINE)))
+    )
+    found = set()
+    for path in (HW1 / "logs").glob("*.csv"):
+        with path.open(newline="") as file:
+            found |= set(next(csv.reader(file)))
+    assert len(found) > 40 and found == explained

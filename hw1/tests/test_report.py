@@ -513,6 +513,9 @@ def test_what_an_earlier_run_had_decided_otherwise_is_told(monkeypatch):
     assert sentence == verdicts.sentence(HYPOTHESES[0], "supported", "en")
     assert (now, then, effect) == ("supported", "contradicted", "0.50\u00a0[0.40,\u00a00.60]")
     assert found.summary(rows)["newly"] == 1
+    assert found.summary(rows)["lost"] == 0
+    rows[0]["verdict"] = "undecided"
+    assert found.summary(rows)["lost"] == 1
 
 
 def test_what_earlier_runs_found_is_about_the_hypotheses_of_today():
@@ -591,8 +594,13 @@ def test_the_readme_has_a_line_for_each_main_hypothesis(run, prepared):
     page = run / "README.md"
     shutil.copy(HW1.parent / "README.md", page)
     text = readme.rewrite(page.read_text(), prepared[1], run / "logs")
-    for label, sentence, source, effect in prepared[1]["found"]["en"]:
-        assert f"| {sentence} | {source} | {effect} | {label} |".replace("\u00a0", " ") in text
+    for cells in prepared[1]["predicted"]:
+        assert f"| {' | '.join(cells)} |".replace("\u00a0", " ") in text
+    states = [prepared[1]["states"][h.name] for h in HYPOTHESES]
+    verdicts_shown = [cells[4] for cells in prepared[1]["predicted"]]
+    assert verdicts_shown == sorted(verdicts_shown, key=found.ORDER.index)
+    assert verdicts_shown.count("contradicted") == states.count("contradicted") > 0
+    assert len(prepared[1]["predicted"]) >= len(prepared[1]["found"]["en"])
 
 
 def test_the_rows_of_a_gpu_name_it(run, prepared):
