@@ -3,7 +3,7 @@
 import json
 import re
 
-from readme_rows import OTHER_SEEDS, PREDICTED, ROWS, TIMED, VERDICTS_TOLD
+from readme_rows import ANSWERS, OTHER_SEEDS, PREDICTED, ROWS, TIMED, VERDICTS_TOLD
 
 VERDICTS = "<!-- verdicts: written by hw1/report/build.py -->", "<!-- end of verdicts -->"
 RESULTS = "<!-- results: written by hw1/report/build.py -->", "<!-- end of results -->"
@@ -18,16 +18,25 @@ def filled(words, numbers):
 
 def results(facts):
     """Return the table of results."""
-    states = {f"verdict.{name}": state for name, state in facts["states"].items()}
-    numbers = facts["numbers"] | states
+    numbers = facts["numbers"]
     sentence = "Mean over {rl.seeds} seeds [lowest, highest]; tau with its 95% bootstrap interval."
     sentence += " Run on {run.device}."
     rows = []
     for question, command, finding, names in ROWS:
         figures = ", ".join(FIGURE.format(name) for name in names)
-        rows.append([question, f"`{command}`", filled(finding, numbers), figures])
+        words = f"**{answer(names[0], facts['states'])}.** {filled(finding, numbers)}"
+        rows.append([question, f"`{command}`", words, figures])
     head = ["question", "script", "finding", "figure"]
     return [filled(sentence, numbers), "", *table(head, rows)]
+
+
+def answer(figure, states):
+    """Return the answer to the question of a row, by the verdicts on its statements."""
+    found = []
+    for name, *words in ANSWERS[figure]:
+        given = dict(zip(("supported", "contradicted", "undecided"), words, strict=True))
+        found.append(given.get(states[name], "not tested"))
+    return ", ".join(found)
 
 
 def verdicts(facts):

@@ -61,11 +61,7 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
             " {sensitivity.cifar10.mlp.epochs.jacobian_norm_test.batch_size} and"
             " {sensitivity.cifar10.mlp.train_loss.jacobian_norm_test.batch_size}; CIFAR-10 CNN"
             " {sensitivity.cifar10.cnn.epochs.jacobian_norm_test.batch_size} and"
-            " {sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size}. That it grows at"
-            " equal train loss is"
-            " {verdict.sensitivity.mnist.mlp.train_loss.jacobian_norm_test.batch_size},"
-            " {verdict.sensitivity.cifar10.mlp.train_loss.jacobian_norm_test.batch_size} and"
-            " {verdict.sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size}."
+            " {sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size}."
         ),
         ["sensitivity_mnist", "sensitivity_cifar10"],
     ),
@@ -76,14 +72,70 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
             "Hessian norm at equal train loss, batch size {sharp.first} to {sharp.last}:"
             " {sharp.train_loss.first.hessian_norm} to {sharp.train_loss.last.hessian_norm}. Its"
             " tau with the test loss over {sharp.approaches} approaches:"
-            " {predictors.train_loss.hessian_norm.test_loss}; that it is positive is"
-            " {verdict.predictors.train_loss.hessian_norm.test_loss}. Rescaling the weights by"
-            " {scale.high} multiplies the norm by {scale.high.hessian_norm.times} and changes the"
-            " outputs by at most {scale.change} of the largest one."
+            " {predictors.train_loss.hessian_norm.test_loss}. Rescaling the weights by {scale.high}"
+            " multiplies the norm by {scale.high.hessian_norm.times} and changes the outputs by at"
+            " most {scale.change} of the largest one."
         ),
         ["sharpness_mnist", "reparametrization_mnist"],
     ),
 ]
+LARGER = "At equal train loss, after larger batches, "
+ANSWERS = {  # figure: (statement, the answer if it is supported, contradicted, undecided), ...
+    "random_labels_mnist": [("labels.fits", "Yes", "No", "On some seeds only")],
+    "param_sweep_cifar10": [
+        (
+            "size.50000.minimum",
+            *(f"On 50,000 images by the loss {x}" for x in ("yes", "no", "unclear")),
+        ),
+        ("size.50000.accuracy", *(f"by the accuracy {x}" for x in ("no", "yes", "unclear"))),
+        ("size.4000.minimum", *(f"on 4,000 by the loss {x}" for x in ("yes", "no", "unclear"))),
+        ("size.4000.accuracy", *(f"by the accuracy {x}" for x in ("no", "yes", "unclear"))),
+    ],
+    "param_sweep_mnist": [
+        (
+            "size.noise.descent.loss",
+            "The test loss rises and falls again: double descent",
+            "The test loss does not fall again",
+            "The test loss falls again on some seeds only",
+        ),
+    ],
+    "interpolation_mnist": [
+        (
+            "line.barrier.control",
+            "A barrier, even between two runs of one approach",
+            "No barrier between two runs of one approach",
+            "A barrier between some pairs of runs of one approach",
+        ),
+    ],
+    "sensitivity_mnist": [
+        (
+            "sensitivity.mnist.mlp.train_loss.jacobian_norm_test.batch_size",
+            f"{LARGER}the MLP on MNIST is more sensitive",
+            f"{LARGER}the MLP on MNIST is less sensitive",
+            f"{LARGER}the MLP on MNIST shows no clear change",
+        ),
+        (
+            "sensitivity.cifar10.mlp.train_loss.jacobian_norm_test.batch_size",
+            "that on CIFAR-10 is more sensitive",
+            "that on CIFAR-10 is less sensitive",
+            "that on CIFAR-10 shows no clear change",
+        ),
+        (
+            "sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size",
+            "the CNN is more sensitive",
+            "the CNN is less sensitive",
+            "the CNN shows no clear change",
+        ),
+    ],
+    "sharpness_mnist": [
+        (
+            "predictors.train_loss.hessian_norm.test_loss",
+            "At equal train loss its test loss is higher",
+            "At equal train loss its test loss is lower",
+            "At equal train loss no clear relation to the test loss",
+        ),
+    ],
+}
 TIMED = {  # a comparison of benchmark.py, in words
     "mlp_epoch": "An epoch of the course's MNIST network, batch 64: times as fast as with a"
     " `DataLoader`",

@@ -603,6 +603,21 @@ def test_the_readme_has_a_line_for_each_main_hypothesis(run, prepared):
     assert len(prepared[1]["predicted"]) >= len(prepared[1]["found"]["en"])
 
 
+def test_every_question_of_the_readme_is_answered_by_its_verdicts(prepared):
+    names = {h.name for h in HYPOTHESES}
+    for _, _, _, figures in readme.ROWS:
+        for name, *words in readme.ANSWERS[figures[0]]:
+            assert name in names and len(set(words)) == 3
+        given = {
+            state: readme.answer(figures[0], dict.fromkeys(names, state))
+            for state in verdicts.VERDICTS
+        }
+        assert len(set(given.values())) == 4 and given["not run"].startswith("not tested")
+    text = "\n".join(readme.results(prepared[1]))
+    assert text.count("**") == 2 * len(readme.ROWS)
+    assert readme.answer("random_labels_mnist", {"labels.fits": "contradicted"}) == "No"
+
+
 def test_the_rows_of_a_gpu_name_it(run, prepared):
     page = (HW1.parent / "README.md").read_text()
     path = run / "logs" / "gpu" / "benchmark.json"
