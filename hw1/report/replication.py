@@ -1,8 +1,9 @@
 """Do other seeds lead to the same verdicts? The folder replication/ beside the logs answers.
 
 Its logs were made by the same commands with seeds that no earlier run had, on another processor,
-when every statement, threshold and rule was fixed. They are decided by the same rule. A verdict is
-repeated if it is the same, and opposite if one set of logs supports what the other contradicts.
+when every statement, threshold and rule was fixed. They are decided by the same rule, and where the
+logs of a family are not all there, Holm's correction counts its other tests as well. Verdicts are
+opposite if one set of logs supports what the other contradicts.
 """
 
 from lab.tables import described, read
@@ -44,7 +45,7 @@ def compare(logs, wanted, rows):
     """
     tables, machines = load(logs, wanted)
     counts = {name: dict.fromkeys(FAMILIES, 0) for name in COUNTED}
-    for row, other in zip(rows, verdicts.decide(tables), strict=True):
+    for row, other in zip(rows, verdicts.decide(tables, whole=True), strict=True):
         row["replication"] = other["verdict"]
         if "not run" not in (row["verdict"], other["verdict"]):
             for name in ("tested", outcome(row["verdict"], other["verdict"])):

@@ -87,15 +87,18 @@ def measured(h, logs):
     return row | {"p": permutation_p(x, y, setting, np.asarray(data["seed"])[ok])}
 
 
-def decide(logs, hypotheses=HYPOTHESES):
+def decide(logs, hypotheses=HYPOTHESES, whole=False):
     """Return a row, {column: value}, for each hypothesis. logs: {(log, dataset): table}.
 
     For every seed low and high are the lowest and the highest value, otherwise the 95% interval.
+    whole: correct as if the tests whose logs are not there had been made, too, and found nothing.
     """
     rows = [measured(h, logs) for h in hypotheses]
     for family in dict.fromkeys(row["family"] for row in rows):
-        tests = [row for row in rows if row["family"] == family and row["p"] != ""]
-        for row, p in zip(tests, holm([row["p"] for row in tests]), strict=True):
+        made = [row for row in rows if row["family"] == family and row["kind"] != EVERY]
+        tests = [row for row in made if row["p"] != ""]
+        rest = [1.0] * (len(made) - len(tests)) if whole else []
+        for row, p in zip(tests, holm([row["p"] for row in tests] + rest), strict=False):
             row["p_holm"] = p
             row["verdict"] = verdict(row["predicted_sign"], row["effect"], p)
     return rows

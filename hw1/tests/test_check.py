@@ -68,6 +68,15 @@ def test_the_log_of_a_gpu_agrees(monkeypatch, capsys):
     assert code == 0 and any("5 of 5 settings agree" in line for line in lines)
 
 
+def test_the_logs_of_other_seeds_agree(monkeypatch, capsys):
+    """README says so of the committed ones; they have no seed in common."""
+    code, lines, _ = run(monkeypatch, capsys, check.LOGS / "replication")
+    told = [re.search(r"(\d+) of (\d+) settings agree", line) for line in lines]
+    assert code == 0 and sum(bool(found) for found in told) >= 4
+    assert all(found[1] == found[2] for found in told if found)
+    assert not any("the same bytes" in line or "equal seeds" in line for line in lines)
+
+
 def test_one_seed_has_the_same_bytes_where_both_have_rows(monkeypatch, capsys, tmp_path):
     copy(tmp_path, "sensitivity_mnist", lambda rows: [row for row in rows if row["seed"] == "1"])
     code, lines, _ = run(monkeypatch, capsys, tmp_path / "logs")

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+from dataclasses import replace
 
 from lab import tables
 
@@ -15,7 +16,7 @@ import evidence
 import found
 import verdicts
 import words
-from evidence import Hypothesis
+from evidence import Hypothesis, NotRun
 from hypotheses import HYPOTHESES
 from permutation import permutation_p
 
@@ -128,6 +129,21 @@ def test_p_is_corrected_within_a_family_and_not_across():
     names = ("one.a", "one.b", "two.a")
     rows = verdicts.decide({}, [hypothesis("trend", data, 1, name) for name in names])
     assert [row["p_holm"] for row in rows] == pytest.approx([4 / 24, 4 / 24, 2 / 24])
+
+
+def test_tests_whose_logs_are_missing_count_in_a_correction_of_the_whole_family():
+    setting, seed = grid(4)
+    data = {"x": setting, "y": 10 * setting + seed, "setting": setting, "seed": seed}
+    made, single = hypothesis("trend", data), hypothesis("every seed", {"value": [2], "line": 1})
+
+    def missing(logs):
+        raise NotRun("no log")
+
+    lost = [replace(made, data=missing), replace(single, data=missing)]
+    for whole, p in ((False, 2 / 24), (True, 4 / 24)):  # "every seed" has no test
+        rows = verdicts.decide({}, [made, single, *lost], whole=whole)
+        assert rows[0]["p_holm"] == pytest.approx(p)
+        assert [row["verdict"] for row in rows[2:]] == ["not run", "not run"]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
