@@ -169,9 +169,9 @@ VERDICTS_TOLD = (
     " lie above or below a line; accuracies and errors are fractions."
 )
 OTHER_SEEDS = (
-    "Would other seeds say the same? When every statement, threshold and rule was fixed, these"
-    " experiments were run again with the seeds {replication.seeds} on another processor"
-    " ({replication.device}): [hw1/logs/replication](hw1/logs/replication). Of the"
+    "Would other seeds say the same? When every statement, threshold and rule was fixed, the"
+    " experiments whose logs are in [hw1/logs/replication](hw1/logs/replication) were run again with"
+    " the seeds {replication.seeds} on another processor ({replication.device}). Of the"
     " {replication.tested} statements that both sets of logs can test, {replication.same} have the"
     " same verdict, {replication.once} are decided with one of the two only, and"
     " {replication.opposite} have opposite verdicts. The last column of `verdicts.csv` has the other"
