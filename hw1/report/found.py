@@ -60,14 +60,18 @@ def effect(row):
     return alike(numbers, ".2f" if row["name"] in TAUS else None)
 
 
+def cited(h):
+    """Return the source of a hypothesis as the tables name it: Keskar 2017."""
+    return re.sub(r",? arXiv [\d.]+", "", h.source).replace(" et al.", "")
+
+
 def table(rows, language):
     """Return the cells of "What we found": verdict, what was found, source, effect [interval]."""
     cells = []
     both = [pair for pair in zip(HYPOTHESES, rows, strict=True) if stands_in_table(pair[1])]
     for h, row in sorted(both, key=lambda pair: ORDER.index(pair[1]["verdict"])):
-        source = re.sub(r",? arXiv [\d.]+", "", h.source).replace(" et al.", "")
         words = label(row, language), sentence(h, row["verdict"], language)
-        cells.append([*words, source, effect(row)])
+        cells.append([*words, cited(h), effect(row)])
     return cells
 
 
@@ -79,9 +83,8 @@ def predicted(rows):
     cells = []
     for h, row in zip(HYPOTHESES, rows, strict=True):
         if stands_in_table(row) or row["verdict"] == "contradicted":
-            source = re.sub(r",? arXiv [\d.]+", "", h.source).replace(" et al.", "")
             shown = verb(h, row["verdict"], "en").strip("()").removesuffix(" with")
-            words = [sentence(h, "supported", "en"), source, shown]
+            words = [sentence(h, "supported", "en"), cited(h), shown]
             both = [part for part in (effect(row), row["note"].replace(" -", " −")) if part]
             cells.append([*words, "; ".join(both), row["verdict"], row["replication"]])
     return sorted(cells, key=lambda cell: ORDER.index(cell[4]))
@@ -117,14 +120,24 @@ def differs(rows, language):
     return cells
 
 
+def family_head(language):
+    """Return the head of a table with a column for each family."""
+    place = ("en", "zh").index(language)
+    return ["", *(names[place] for names in FAMILIES.values()), ("all", "合計")[place]]
+
+
+def family_row(words, found):
+    """Return the row under that head of a Counter of families."""
+    return [words, *(found[family] for family in FAMILIES), found.total()]
+
+
 def counts(rows, language):
     """Return how many hypotheses of each family have which verdict: a head, and a row for each."""
-    place, cells = ("en", "zh").index(language), []
-    head = ["", *(names[place] for names in FAMILIES.values()), ("all", "合計")[place]]
+    cells = [family_head(language)]
     for verdict, words in zip(VERDICTS, LABELS[language], strict=True):
         found = Counter(row["family"] for row in rows if row["verdict"] == verdict)
-        cells.append([words, *(found[family] for family in FAMILIES), sum(found.values())])
-    return [head, *cells]
+        cells.append(family_row(words, found))
+    return cells
 
 
 def summary(rows):

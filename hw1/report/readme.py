@@ -42,16 +42,14 @@ def answer(figure, states):
 def verdicts(facts):
     """Return the sentences on the verdicts, and the tables of the main ones and of their numbers."""
     counts, *each = facts["counts"]["en"]
-    yes, no, open_, lost = (row[-1] for row in each)
-    numbers = {"all": yes + no + open_ + lost, "yes": yes, "no": no, "open": open_, "lost": lost}
     head, rows = [*PREDICTED, "with other seeds"], facts["predicted"]
-    lines = [*table(counts, each)]
+    lines = table(counts, each)
     if facts["states"]["replication"] == "yes":
         again, *repeated = facts["replication"]
         lines += ["", filled(OTHER_SEEDS, facts["numbers"]), "", *table(again, repeated)]
     else:
         head, rows = head[:-1], [row[:-1] for row in rows]
-    return [VERDICTS_TOLD.format(**numbers), "", *table(head, rows), "", *lines]
+    return [filled(VERDICTS_TOLD, facts["numbers"]), "", *table(head, rows), "", *lines]
 
 
 def table(head, rows):

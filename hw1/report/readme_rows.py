@@ -155,10 +155,10 @@ TIMED = {  # a comparison of benchmark.py, in words
 }
 PREDICTED = ["what was predicted", "source", "what we found", "effect", "verdict"]
 VERDICTS_TOLD = (
-    "{all} statements from the literature were written down, each with its statistic and its"
+    "{count.all} statements from the literature were written down, each with its statistic and its"
     " predicted sign, before the run that is shown here, but after earlier runs with the same seeds;"
-    " their thresholds were chosen after one of those. The logs support {yes}, contradict"
-    " {no}, leave {open} undecided and cannot test {lost}: see"
+    " their thresholds were chosen after one of those. The logs support {count.supported}, contradict"
+    " {count.contradicted}, leave {count.undecided} undecided and cannot test {count.not run}: see"
     " [verdicts.csv](hw1/figures/verdicts.csv). The table has the main ones and all that are"
     " contradicted. Of the trends with the batch size, the main ones are those of the Jacobian, the"
     " Hessian and test accuracy at equal train loss; of the measures that may predict how well a"

@@ -6,10 +6,12 @@ logs of a family are not all there, Holm's correction counts its other tests as 
 opposite if one set of logs supports what the other contradicts.
 """
 
+from collections import Counter
+
 from lab.tables import described, read
 
 import verdicts
-from found import DECIDED, FAMILIES
+from found import DECIDED, family_head, family_row
 
 FOLDER = "replication"
 COUNTED = {  # of the statements that both sets of logs can test
@@ -44,15 +46,14 @@ def compare(logs, wanted, rows):
     logs: the folder of the logs that led to `rows`, the verdicts; wanted: the logs to look for.
     """
     tables, machines = load(logs, wanted)
-    counts = {name: dict.fromkeys(FAMILIES, 0) for name in COUNTED}
+    counts = {name: Counter() for name in COUNTED}
     for row, other in zip(rows, verdicts.decide(tables, whole=True), strict=True):
         row["replication"] = other["verdict"]
         if "not run" not in (row["verdict"], other["verdict"]):
             for name in ("tested", outcome(row["verdict"], other["verdict"])):
                 counts[name][row["family"]] += 1
-    numbers = {name: sum(found.values()) for name, found in counts.items()}
-    head = ["", *(english for english, _ in FAMILIES.values()), "all"]
-    table = [[words, *counts[name].values(), numbers[name]] for name, words in COUNTED.items()]
+    numbers = {name: found.total() for name, found in counts.items()}
+    table = [family_head("en"), *(family_row(COUNTED[name], counts[name]) for name in COUNTED)]
     seeds = sorted({int(seed) for found in tables.values() for seed in found["seed"]})
     about = {"seeds": ", ".join(map(str, seeds)), "device": "; ".join(machines)}
-    return numbers | about, [head, *table]
+    return numbers | about, table
