@@ -84,13 +84,15 @@ def compare(path, other):
     if set(lines) <= set(theirs):
         some = f" in the {len(lines) - 1} rows that both have" if len(lines) < len(theirs) else ""
         return [f"the same bytes{some}"], []
-    commands = [described(p).get("command", "") for p in (path, other)]
-    made = [" ".join(re.findall(r"--quick|--train-size[ =]\w+", c)) for c in commands]
-    if made[0] != made[1]:  # flags that not every CSV shows
+    commands = [described(p).get("command", "").replace("=", " ") for p in (path, other)]
+    hidden = "--quick" if "train_size" in lines[0].split(",") else r"--quick|--train-size \w+"
+    made = [" ".join(re.findall(hidden, command)) for command in commands]
+    if made[0] != made[1]:  # by flags that this CSV does not show
         return [f"not comparable: {made[0] or 'all'} instead of {made[1] or 'all'} examples"], []
     say, found = differences(own, committed), compare_means(own, committed)
-    unknown = ["not comparable: the committed log does not tell the spread over seeds"]
-    return say if say or found else unknown, found
+    if not found and own.keys() & committed.keys():
+        say = ["not comparable: the committed log does not tell the spread over seeds", *say]
+    return say, found
 
 
 def judge(found, failed):

@@ -10,6 +10,7 @@ cases and all logs together in 0 to 15%; the higher numbers take the uneven spre
 """
 
 import csv
+import itertools
 import re
 from collections import defaultdict
 
@@ -40,12 +41,17 @@ def read(path):
         if at in run:
             raise ValueError("two rows have the same setting and the same seed")
         run[at] = scaled(row)
+    fixed = (
+        points for (setting, _), points in runs.items() if ("stop", "train_loss") not in setting
+    )
+    longest = max(itertools.chain(*fixed), default=0)
     for (setting, seed), points in runs.items():
         first, last = min(points), max(points)
         if x in ("alpha", "scale"):
             setting += ((f"{x}s", f"{len(points)} from {first:g} to {last:g}"),)
-        elif ("stop", "train_loss") not in setting:  # at that stop the epoch is a result
-            setting += (("epochs", f"{last:g}"),)
+        elif ("stop", "train_loss") not in setting:  # else the epoch is a result
+            diverged = not np.isfinite([*points[last].values()]).all()  # and so it ended early
+            setting += (("epochs", f"{longest if diverged else last:g}"),)
         for name, value in (points[last] if x in ("epoch", "seed") else along(points)).items():
             found[setting, name][seed] = value
     return dict(found)
@@ -76,7 +82,7 @@ def compare_means(own, committed):
         values = list(seeds.values())
         if len(values) > 1 and np.isfinite(values).all():
             spreads[dict(setting).get("stop"), name].append((np.var(values, ddof=1), len(values)))
-    for setting, name in own.keys() & committed.keys():
+    for setting, name in (key for key in committed if key in own):
         x, y = (list(runs[setting, name].values()) for runs in (own, committed))
         others = spreads[dict(setting).get("stop"), name]
         if others and np.isfinite(y).all():

@@ -55,6 +55,11 @@ def each(function):
     return change
 
 
+def seed_alone(seed):
+    """Return a change of rows: those of this seed."""
+    return lambda rows: [row for row in rows if row["seed"] == seed]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_copy_has_the_same_bytes(monkeypatch, capsys, tmp_path, name):
     copy(tmp_path, name)
@@ -78,7 +83,7 @@ def test_the_logs_of_other_seeds_agree(monkeypatch, capsys):
 
 
 def test_one_seed_has_the_same_bytes_where_both_have_rows(monkeypatch, capsys, tmp_path):
-    copy(tmp_path, "sensitivity_mnist", lambda rows: [row for row in rows if row["seed"] == "1"])
+    copy(tmp_path, "sensitivity_mnist", seed_alone("1"))
     code, lines, _ = run(monkeypatch, capsys, tmp_path / "logs")
     assert code == 0 and "the same bytes in the 16 rows that both have" in lines[0]
 
@@ -163,13 +168,59 @@ def test_a_higher_barrier_is_out(monkeypatch, capsys, tmp_path):
 
 
 def test_a_diverged_run_is_out(monkeypatch, capsys, tmp_path):
+    """It also ends early, which made it a run of other settings, with exit code 0."""
+
     def diverge(row):
         if row["batch_size"] == "64":
-            row["test_loss"] = "nan"
+            row |= {"test_loss": "nan", "epoch": "3"}
 
     copy(tmp_path, "sensitivity_mnist", each(diverge))
     code, lines, _ = run(monkeypatch, capsys, tmp_path)
     assert code == 1 and sum("out: test_loss nan instead" in line for line in lines) == 2
+    assert not any("not comparable" in line for line in lines)
+
+
+def test_a_curve_that_ends_in_nan_is_out(monkeypatch, capsys, tmp_path):
+    """As train.py logs a run that diverges: nothing is measured after that epoch."""
+
+    def diverge(rows):
+        own = [row for row in rows if row["label_corruption"] == "0.5" and row["seed"] == "1"]
+        at = own[len(own) // 2]
+        later = [row for row in own if float(row["epoch"]) > float(at["epoch"])]
+        at |= dict.fromkeys(("train_loss", "train_acc", "test_loss", "test_acc"), "nan")
+        return [row for row in rows if row not in later]
+
+    copy(tmp_path, "random_labels_mnist", diverge)
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 1 and "4 of 5 settings agree" in lines[0]
+    assert sum("label_corruption 0.5" in line and "nan" in line for line in lines) == 4
+
+
+def test_a_part_of_a_sweep_is_compared(monkeypatch, capsys, tmp_path):
+    """Its column train_size says on how many images; the flag is not needed for that."""
+    few = lambda rows: [row for row in rows if (row["train_size"], row["seed"]) == ("4000", "0")]
+    path = copy(tmp_path, "param_sweep_cifar10", lambda rows: each(rename_seed)(few(rows)))
+    about = {"command": "python hw1/param_sweep.py --train-size=4000 --seeds 10"}
+    path.with_suffix(".json").write_text(json.dumps(about))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 0 and lines[0].endswith("13 of 13 settings agree within the spread over seeds")
+    path = copy(tmp_path, "sensitivity_cifar10", each(rename_seed))  # it has no such column
+    path.with_suffix(".json").write_text(json.dumps({"command": "... --train-size=4000"}))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 0 and "not comparable: --train-size 4000 instead of all examples" in lines[-2]
+
+
+def test_the_order_of_what_is_out_does_not_depend_on_hashes(tmp_path):
+    def shift(row):
+        row["test_loss"] = format(3 * float(row["test_loss"]), ".8g")
+
+    copy(tmp_path, "sensitivity_mnist", each(shift))
+    told = set()
+    for hash_seed in "12":
+        options = {"env": {"PYTHONHASHSEED": hash_seed}, "capture_output": True}
+        command = [sys.executable, check.__file__, tmp_path]
+        told.add(subprocess.run(command, check=False, **options).stdout)
+    assert len(told) == 1 and b"out: test_loss" in told.pop()
 
 
 def test_rounding_is_no_disagreement(monkeypatch, capsys, tmp_path):
@@ -229,11 +280,13 @@ def test_a_log_without_a_counterpart_is_named(monkeypatch, capsys, tmp_path):
 
 def test_one_committed_seed_tells_no_spread(monkeypatch, capsys, tmp_path):
     logs = tmp_path / "logs"
-    path = copy(tmp_path, "sensitivity_mnist", lambda rows: [r for r in rows if r["seed"] == "0"])
-    path = path.rename(tmp_path / path.name)
-    copy(tmp_path, "sensitivity_mnist", lambda rows: [r for r in rows if r["seed"] == "1"])
-    code, lines, _ = run(monkeypatch, capsys, logs, "--logs", tmp_path)
-    assert code == 2 and lines == [lines[0]] and "does not tell the spread" in lines[0]
+    path = copy(tmp_path, "sensitivity_mnist", seed_alone("0"))
+    path.rename(tmp_path / path.name)
+    for keep in ("1", "0"):  # another seed, and the same one with another value
+        own = copy(tmp_path, "sensitivity_mnist", seed_alone(keep))
+        own.write_text(own.read_text().replace(",0.9", ",0.1"))
+        code, lines, _ = run(monkeypatch, capsys, logs, "--logs", tmp_path)
+        assert code == 2 and "does not tell the spread" in lines[0]
 
 
 def test_a_quick_run_is_not_compared(monkeypatch, capsys, tmp_path):
