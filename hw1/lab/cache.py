@@ -23,6 +23,7 @@ import data
 
 
 def lock(args):
+    """Return the lock of an experiment's folder: two of its kind wait for each other."""
     file = FileLock(args.out / "checkpoints" / f"{args.script}_{args.dataset}.lock")
     try:
         return file.acquire(timeout=0)
@@ -42,9 +43,10 @@ def prepare(args):
         part.unlink()  # left by a process that was killed while it wrote
     raw = files.arrays(args.dataset, args.data_dir)
     source = data.digest(raw)
+    few = QUICK if args.quick else ""
     if args.quick:
         raw = {key: value[: QUICK[key.partition("_")[2]]] for key, value in raw.items()}
-    path = _laid_out(args, raw, f"{source}{args.quick}{code_digest(data.standardise)}")
+    path = _laid_out(args, raw, f"{source}{few}{code_digest(data.standardise)}")
     return {"folder": folder, "tensors": path, "device": args.device, "data": source}
 
 
@@ -87,8 +89,13 @@ def tensors(path, device):
 
 
 def salt(context, code):
+    """Return what decides, beside the setting, whether a kept result is that of today.
+
+    context: what `prepare` returns; code: the digest of the code that makes the result.
+    """
     return [context["data"], torch.__version__, context["device"], capability(), code]
 
 
 def key(salt, value):
+    """Return the name of the file that keeps the result for a setting or a task."""
     return hashlib.sha256(json.dumps([salt, value], sort_keys=True).encode()).hexdigest()[:24]

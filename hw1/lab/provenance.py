@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import inspect
+import itertools
 import math
 import os
 import platform
@@ -85,9 +86,9 @@ def code_digest(*functions):
         if name in imports:
             todo.append(imports[name])
         elif name in definitions and (path, name) not in found:
-            node = definitions[name]
-            found[path, name] = ast.dump(node)
-            for part in ast.walk(node):
+            nodes = definitions[name]
+            found[path, name] = [ast.dump(node) for node in nodes]
+            for part in itertools.chain(*map(ast.walk, nodes)):
                 if isinstance(part, ast.Name):
                     todo.append((path, part.id))
                 elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
@@ -108,7 +109,7 @@ def modules_digest():
 
 @cache
 def _module(path):
-    """Return a file's top-level definitions, {name: syntax tree}, and what it imports from hw1/.
+    """Return a file's top-level definitions, {name: syntax trees}, and what it imports from hw1/.
 
     The latter is {name: (file, name there)}, where the name there is None for a whole module.
     """
@@ -129,10 +130,22 @@ def _module(path):
         for part in ast.walk(node):
             if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant):
                 part.value.value = ""  # a docstring
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            definitions[node.name] = node
-        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-            for part in ast.walk(node):
-                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                    definitions[part.id] = node
+        for name in {*_bound(node)}:
+            definitions.setdefault(name, []).append(node)
     return definitions, imports
+
+
+def _bound(statement):
+    """Yield the names that a top-level statement defines or changes, such as X of `X["a"] += 1`."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        yield statement.name  # but not what its body assigns
+        return
+    for part in ast.walk(statement):
+        if isinstance(part, ast.FunctionDef | ast.ClassDef):
+            yield part.name
+        called = isinstance(statement, ast.Expr) and isinstance(part, ast.Attribute)  # X.append(1)
+        if called or isinstance(getattr(part, "ctx", None), ast.Store):
+            while isinstance(part, ast.Attribute | ast.Subscript):
+                part = part.value
+            if isinstance(part, ast.Name):
+                yield part.id

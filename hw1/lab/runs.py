@@ -116,7 +116,7 @@ def _check_tasks(columns, tasks, measure, check):
 
 
 def draw(args, logs):
-    """Draw the figures of these logs, unless they are not wanted; return plot_all.py's exit code."""
+    """Draw the figures of these logs, if they are wanted; return plot_all.py's exit code."""
     if args.no_figures:
         return 0
     scripts = {LOGS[log] for log in logs if log in LOGS}  # a copy of a script has another name
@@ -132,7 +132,8 @@ def load(script, out=HW1, stop="epochs", **wanted):
 
     script: the experiment's name; out: its --out; stop: when the network was kept, `epochs` or
     `train_loss`; wanted: what is known of the run's setting, e.g. dataset="mnist", seed=0.
-    Raises ValueError unless exactly one finished run fits; the message says which there are.
+    Raises ValueError unless exactly one finished run fits, and has reached the stop; the message
+    says which there are.
     """
     every = {}
     paths = Path(out).expanduser().glob(f"checkpoints/{script}_*/*.state")
@@ -147,4 +148,8 @@ def load(script, out=HW1, stop="epochs", **wanted):
         hint = f"there are {'; '.join(told)}" if told else f"run {script}.py first"
         raise ValueError(f"{len(found)} finished runs of {script} have {wanted}: {hint}")
     [state] = found.values()
+    if not state["stops"].get(stop, {"reached": False})["reached"]:
+        reached = [name for name, kept in state["stops"].items() if kept["reached"]]
+        there = f"it has {', '.join(reached) or 'none'}"
+        raise ValueError(f"the run of {script} with {wanted} has no network at {stop!r}: {there}")
     return train.network(state["setting"], state["stops"][stop]["weights"])

@@ -97,6 +97,10 @@ def check_setting(setting):
             raise SettingError(f"{name} must be {wanted}, not {setting[name]!r}")
     if setting["target"] is not None and setting["max_epochs"] is None:
         raise SettingError("a run with a target needs max_epochs, where it ends at the latest")
+    if setting["target"] is None and setting["max_epochs"] is not None:
+        raise SettingError("max_epochs is for a run with a target; without one, epochs end it")
+    if setting["max_epochs"] is not None and setting["max_epochs"] < setting["epochs"]:
+        raise SettingError("max_epochs must not be less than epochs")
     if setting["target"] is not None and setting["schedule"] == "linear":
         raise SettingError("a linear schedule ends after fixed epochs: it cannot go with a target")
     n_params(setting["model"], setting["dataset"])

@@ -360,6 +360,21 @@ def test_a_finished_run_is_loaded_by_its_setting(here, tmp_path):
         runs.load("random_labels", out=tmp_path, seed=7)
     with pytest.raises(ValueError, match=r"0 finished runs.*run random_labels.py first"):
         runs.load("random_labels", out=tmp_path / "elsewhere", seed=0)
+    wanted = {"label_corruption": 0.0, "seed": 0}
+    with pytest.raises(ValueError, match="no network at 'train_loss': it has epochs$"):
+        runs.load("random_labels", out=tmp_path, stop="train_loss", **wanted)
+
+
+def test_a_stop_that_was_never_reached_is_not_loaded(tmp_path):
+    """Its weights are nan, and so would be all that is measured on them."""
+    setting = train.SETTING | {"dataset": "digits", "model": "mlp-64-8-10", "epochs": 1}
+    setting |= {"target": 1e-9, "max_epochs": 1}
+    (folder := tmp_path / "checkpoints" / "sensitivity_digits").mkdir(parents=True)
+    few = [tensor[:100] for tensor in data.load("digits")]
+    train.train(setting, few, folder / "a.state")
+    assert runs.load("sensitivity", out=tmp_path, seed=0)
+    with pytest.raises(ValueError, match="no network at 'train_loss': it has epochs$"):
+        runs.load("sensitivity", out=tmp_path, stop="train_loss", seed=0)
 
 
 PAIRS = {  # a pair of interpolation.py: what it says, or "" if it works

@@ -106,6 +106,28 @@ def test_an_edit_of_a_decorated_function_changes_its_digest(tmp_path):
     assert len(found) == 2
 
 
+CHANGED = {  # the definition of X in a script of which `measure` returns X; both forms of a part
+    "added to": ("X = [{}]\nX += [3]\n", "1", "2"),
+    "an entry": ("X = {{}}\nX['a'] = {}\n", "1", "2"),
+    "a call": ("X = []\nX.append({})\n", "1", "2"),
+    "a condition": ("X = 1\nif True:\n    X = {}\n", "1", "2"),
+    "a function in a condition": ("if True:\n    def X():\n        return {}\n", "1", "2"),
+}
+
+
+@pytest.mark.parametrize("form", CHANGED)
+def test_every_statement_that_defines_a_name_counts(tmp_path, form):
+    """Of several assignments only the last one counted, so that old rows were taken for new."""
+    template, *values = CHANGED[form]
+    found = set()
+    for value in values:
+        path = tmp_path / f"value{value}" / "script.py"
+        path.parent.mkdir()
+        path.write_text(template.format(value) + "\n\ndef measure():\n    return X\n")
+        found.add(digest(path, "measure"))
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize("edit", EDITS)
 def test_only_what_an_edit_touches_is_done_again(monkeypatch, tmp_path, edit):
     """Adding one batch size once measured every model again."""

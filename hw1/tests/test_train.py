@@ -307,6 +307,8 @@ REFUSED = [
     ({"train_size": -5}, "train_size must be a positive integer or None, not -5"),
     ({"target": math.nan}, "target must be a number or None, not nan"),
     ({"target": 0.1}, "a run with a target needs max_epochs"),
+    ({"max_epochs": 9}, "max_epochs is for a run with a target"),
+    ({"target": 0.1, "max_epochs": 2, "epochs": 3}, "max_epochs must not be less than epochs"),
     (
         {"target": 0.1, "max_epochs": 9, "schedule": "linear"},  # its rate would fall below 0
         "a linear schedule ends after fixed epochs: it cannot go with a target",
