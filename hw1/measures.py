@@ -130,7 +130,7 @@ def adaptive_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=B
     """The maximum of ball_sharpness over || d / |theta| ||_2 <= epsilon, where d = theta' - theta.
 
     d is divided by element: the scale of a weight does not matter, and one that is 0 stays 0. The
-    search, epsilon and the errors are those of ball_sharpness. Source: Kwon et al. 2021, equation 3.
+    search, epsilon and the errors are those of ball_sharpness. Source: Kwon et al. 2021, eq. 3.
     """
     rises = partial(ball_rises, starts=starts, steps=steps, scale=torch.abs)
     return _maxima(rises, model, x, y, epsilon, batch_size)

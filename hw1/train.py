@@ -166,7 +166,7 @@ def train(setting, tensors, path, report=lambda part: None):
 
 
 def record(state, model, tensors):
-    """Measure the model if it is time; keep the weights at each stop; return whether all is done."""
+    """Measure the model if it is time; keep the weights at a stop; return whether all is done."""
     setting, epoch, finite = state["setting"], state["epoch"], state["finite"]
     history, stops, seen = state["history"], state["stops"], state["seen"]
     targeted = setting["target"] is not None

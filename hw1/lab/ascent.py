@@ -4,6 +4,8 @@ Both searches climb with the gradient. Over many examples a network in float32 i
 float32, which takes half the time; what is returned is always the loss in float64.
 """
 
+from contextlib import suppress
+
 from lab.curvature import SUBSET, lanczos
 from lab.landscape import landscape, parameter_vector
 from lab.private import MeasureError
@@ -17,7 +19,10 @@ FINE = 1e-5  # times 1 + loss: a smaller rise is searched in float64, as float32
 
 
 def ball_rises(net, x, y, radii, starts, steps, batch_size, scale):
-    """For each radius, return the highest rise over 1 + L at theta + scale(theta) * u, |u| <= radius."""
+    """For each radius, return the highest rise over 1 + L at theta + sides * u with |u| <= radius.
+
+    radii: of increasing size, each with a rise of its own; scale(theta): (P,) float64, the sides.
+    """
     sides = scale(parameter_vector(net))
     some = slice(None, None, max(1, len(x) // SUBSET))
     few = x[some], y[some]
@@ -81,10 +86,8 @@ def _top_direction(net, x, y, batch_size, sides):
     """
     options = {"batch_size": batch_size, "sides": sides.cpu().numpy()}
     for tolerance, restarts in ((1e-3, 50), (0.1, 300)):
-        try:
+        with suppress(MeasureError):
             return lanczos(net, x, y, tolerance, restarts, **options)[1]
-        except MeasureError:
-            continue
     return np.random.default_rng(1).standard_normal(len(sides))
 
 

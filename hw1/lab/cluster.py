@@ -32,6 +32,7 @@ class Cluster:
         self.executor = self.client.get_executor(pure=False)
 
     def submit(self, report, function, arguments):
+        """Return the future of function(report, *arguments); what it reports is lost on the way."""
         return self.executor.submit(portable((function, arguments)))
 
     def __enter__(self):
@@ -87,6 +88,7 @@ def compute_if_alike(content, wanted):
 
 
 def identity():
+    """Return what has to be the same on a worker for the same bytes, {name: value}."""
     return {
         "version of the code": modules_digest(),
         "PyTorch": torch.__version__,

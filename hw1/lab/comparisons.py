@@ -31,7 +31,7 @@ def predictors(logs, about):
     for row, ((log, model), measures) in zip(axes, blocks.items(), strict=True):
         t = one_epsilon(logs[log])
         models = {stop: sum((t["stop"] == stop) & (t["model"] == model)) for stop in STOPS}
-        row[0].set_title(f"{log} log, {model}")
+        row[0].set_title(f"models of {log}.py, {model}")
         for ax, target in zip(row, TARGETS, strict=True):
             points = {
                 (r["stop"], r["measure"]): (

@@ -18,7 +18,9 @@ KEPT = 1e9  # bytes: smaller graphs of the gradient are kept from one product to
 
 
 def hessian_product(net, x, y, batch_size, blocks=False, sides=1.0):
-    """Return v -> S H S v, S = diag(sides); H is the Hessian or its block diagonal.
+    """Return a function of v, (P,) of numpy: S H S v, (P,), where S = diag(sides).
+
+    H is the Hessian of the mean loss by all P parameters, or its blocks of single tensors alone.
 
     The gradient's graph does not depend on v. Where it is small enough it is kept, which saves half
     of the matrix products.
@@ -82,7 +84,10 @@ def _progress():
 
 
 def lanczos(net, x, y, tolerance, restarts, batch_size, **options):
-    """Return the eigenvalue of largest magnitude, its unit vector, and the product for them."""
+    """Return the eigenvalue of largest magnitude, its unit vector (P,), and the product for them.
+
+    tolerance: of ARPACK's estimate of the residual, relative to the eigenvalue; restarts: at most.
+    """
     multiply, size = hessian_product(net, x, y, batch_size, **options), len(parameter_vector(net))
     start = np.random.default_rng(0).standard_normal(size) / np.sqrt(size)
     if (k := len(x) // SUBSET) > 4:

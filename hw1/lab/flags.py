@@ -62,7 +62,7 @@ def _parser(doc, dataset, epochs, train_size):
 
 
 def _each(values):
-    """Return a sentence with the default of each data set; None stands for all, a tuple for each."""
+    """Return the default of each data set in words; None stands for all, a tuple for each."""
     lists = {name: v if isinstance(v, tuple) else (v or "all",) for name, v in values.items()}
     return ", ".join(f"{' and '.join(map(str, v))} on {name}" for name, v in lists.items())
 

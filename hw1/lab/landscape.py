@@ -32,7 +32,11 @@ def derivative(values, at, along=None, retain_graph=False, create_graph=False):
 
 @torch.inference_mode(False)  # this also turns gradients on
 def mean(rows, net, x, y, batch_size):
-    """Return the mean over examples of what rows(xb, yb), a list, sums over a chunk: float64."""
+    """Return the mean over the examples of several quantities: (K,) float64.
+
+    rows(xb, yb) returns a list of tensors with K elements in all, each the sum over a chunk's
+    examples; chunks have batch_size examples. x: (N, ...); y: (N,), or None if there are no labels.
+    """
     total, dtype = 0, input_dtype(net, x)
     chunks = zip(x.split(batch_size), (x if y is None else y).split(batch_size), strict=True)
     with sdpa_kernel(SDPBackend.MATH):  # the fast kernels of attention lack a second derivative
@@ -50,7 +54,7 @@ def summed_loss(net, xb, yb):
 
 
 def parameter_vector(net):
-    """Return all parameters as one vector in float64."""
+    """Return all parameters as one vector: (P,) float64."""
     if not list(net.parameters()):
         raise MeasureError("The model has no parameters.")
     return torch.cat([p.detach().flatten() for p in net.parameters()]).double()
@@ -58,7 +62,7 @@ def parameter_vector(net):
 
 @torch.inference_mode(False)
 def landscape(net, x, y, batch_size, sides=1.0, precise=True):
-    """Return u -> loss and gradient by u at theta + sides * u.
+    """Return a function of u, (P,) float64: loss and gradient by u, (P,), at theta + sides * u.
 
     The network computes in float64, or in its own precision if not `precise`: float32 would lose
     small rises. With slope=False there is no gradient: None.

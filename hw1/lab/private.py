@@ -103,4 +103,5 @@ def input_dtype(net, x):
 
 
 def first_line(error):
+    """Return the first line of an error's message, or its type if it has none."""
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Processes of this machine that compute calls, forked from one server that has imported PyTorch."""
+"""Processes of this machine that compute calls, forked from a server that has imported PyTorch."""
 
 import multiprocessing
 import os
@@ -28,6 +28,7 @@ class Processes:
             del main.__file__  # "<stdin>", in a program that Python reads from there
 
     def submit(self, report, function, arguments):
+        """Return the future of function(report, *arguments); a kill of its process is Died."""
         return self.threads.submit(self._remote, report, function, arguments)
 
     def _remote(self, report, function, arguments):
