@@ -21,7 +21,6 @@ from lab.figure import (
     BLUE,
     GREEN,
     GREY,
-    HOLLOW,
     ORANGE,
     PATHS,
     PURPLE,
@@ -117,6 +116,7 @@ def interpolation(logs, about):
                     rows = stats.along(logs[start], pair, ends[0], alignment)
                     panels(row[:2], rows, "alpha", metrics, [color] * 2, marks=False, log=["loss"])
         barrier_rows(row[2], found, ends)
+        row[2].set_title(label(pair), size=8)
         for ax, (alpha, side) in itertools.product(row[:2], enumerate(("right", "left"))):
             ax.axvline(alpha, color=GREY, lw=0.7, zorder=0.5)
             words = f"{label(pair) * (alpha == 0)} {ends[0][alpha]} "
@@ -154,10 +154,7 @@ def sharpness(logs, about):
     """Sharpness at each radius and test loss, by approach (Keskar et al. 2017; the course)."""
     t = logs["sharpness"]
     names, radii = list(dict.fromkeys(t["approach"])), np.unique(t["epsilon"])
-    loose, units = (
-        t["residual"] > 1e-3,
-        {"hessian_norm": "nats", "test_loss": "nats\n(natural log)"},
-    )
+    units = {"hessian_norm": "nats", "test_loss": "nats"}
     columns = [c for c in (*stats.SHARPNESS, stats.ADAPTIVE, "test_loss") if c in t.dtype.names]
     height = 0.9 + len(STOPS) * (0.2 + 0.155 * max(len(names), 7))  # 7: room for the stop
     fig, axes = subplots(len(STOPS), len(columns), height, sharex="col", sharey=True)
@@ -170,8 +167,8 @@ def sharpness(logs, about):
             points = {}
             for radius, name in itertools.product(mine, names):
                 rows = (t["approach"] == name) & (t["stop"] == stop) & (t["epsilon"] == radius)
-                values, doubt = t[column][rows], column in stats.SHARPNESS[:2] and any(loose[rows])
-                points[radius, name] = values, values.mean() if any(rows) else np.nan, doubt
+                values = t[column][rows]
+                points[radius, name] = values, values.mean() if any(rows) else np.nan, False
             ax.set(xscale="log")
             dot_rows(ax, names, mine, points)
         row[0].set_ylabel(title)
@@ -179,8 +176,7 @@ def sharpness(logs, about):
         top.set_title(label(column).removeprefix("sharpness, "))
         decades(top, ax)
         ax.set_xlabel(units.get(column, "no unit"))
-    key = ("eigenvalue not converged", BLACK, HOLLOW)
-    return legend(fig, [key] * any(loose), series=series), {}
+    return legend(fig, [], series=series), {}
 
 
 def reparametrization(logs, about):

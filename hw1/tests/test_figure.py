@@ -405,7 +405,7 @@ def test_sharpness_at_every_radius(drawn):
     titles = ["formula", "ball", "box", "adaptive", "test loss"]
     assert [ax.get_title("left") for ax in fig.axes[1:6]] == titles
     assert [ax.get_ylabel() for ax in fig.axes[::6]] == ["equal epochs", "equal train loss"]
-    assert fig.axes[11].get_xlabel() == "nats\n(natural log)"
+    assert fig.axes[11].get_xlabel() == "nats"
     assert fig.axes[9].get_xlabel() == "no unit"
     for column, ax in (("sharpness_ball", fig.axes[8]), ("sharpness_adaptive", fig.axes[10])):
         for epsilon, marker in ((1e-4, "o"), (5e-4, "s"), (1e-3, "^")):
@@ -431,7 +431,7 @@ def test_no_curve_of_rescaling_is_drawn_twice(drawn):
 
 def test_predictors_have_a_row_of_panels_for_each_network(drawn):
     axes = drawn[0]["predictors_cifar10"].axes
-    titles = [f"sensitivity log, {model}" for model in ("mlp-3072-128-128-10", "cnn-16")]
+    titles = [f"models of sensitivity.py, {model}" for model in ("mlp-3072-128-128-10", "cnn-16")]
     assert [ax.get_title("left") for ax in axes[::3]] == titles
     targets = ["test loss", r"test $-$ train loss", r"train $-$ test accuracy"]
     assert [ax.get_xlabel() for ax in axes[3:]] == [rf"$\tau$ with {words}" for words in targets]
