@@ -82,9 +82,10 @@ def blocks(t):
 
 
 def by_size(t):
-    """Return the ends of the range of batch sizes, and its largest step in the Hessian's norm."""
+    """Return the ends of the range of batch sizes, and by how much its steps change the norm."""
     sizes = np.unique(t["batch_size"])
     d = {"sizes": len(sizes), "first": sizes[0], "last": sizes[-1]}
+    d |= {"second": sizes[1], "penultimate": sizes[-2]}
     for stop in STOPS:
         of = [t[(t["stop"] == stop) & (t["batch_size"] == size)] for size in sizes]
         for name, own in {"first": of[0], "last": of[-1]}.items():
@@ -92,11 +93,9 @@ def by_size(t):
             d |= {f"{stop}.{name}.{m}": spread(own[m], ".3f") for m in ("train_loss", "test_loss")}
             d[f"{stop}.{name}.test_acc"] = spread(own["test_acc"], ".1%")
         norm = np.array([own["hessian_norm"].mean() for own in of])
-        i = np.argmax(abs(np.diff(np.log(norm))))
-        d |= {f"{stop}.step.from": sizes[i], f"{stop}.step.to": sizes[i + 1]}
-        d[f"{stop}.step.times"] = text(norm[i + 1] / norm[i], ".1f")
-        d[f"{stop}.all.times"] = text(norm[-1] / norm[0], ".1f")
+        d[f"{stop}.start.times"] = text(norm[1] / norm[0])
         d[f"{stop}.end.times"] = text(norm[-1] / norm[-2])
+        d[f"{stop}.all.times"] = text(norm[-1] / norm[0], ".1f")
     return d
 
 
@@ -150,4 +149,5 @@ def predictors(rows):
         found = Counter(row["verdict"] for row in own)
         d |= {f"{stop}.{verdict}": found[verdict] for verdict in VERDICTS}
         d[f"{stop}.tests"] = len(own)
+        d["measures"] = len({row["name"].split(".")[2] for row in own})
     return d

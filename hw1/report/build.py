@@ -32,7 +32,6 @@ import readme
 import verdicts
 
 FONTS = "pylopdf_fonts_zh_tw"  # Noto Serif TC and Noto Sans TC, SIL Open Font License
-LANGUAGES = ("en", "zh")
 KINDS = {"n": "numbers", "w": "words", "pick": "states"}  # what a function of lib.typ looks up
 
 
@@ -51,7 +50,7 @@ def prepare(place, logs, figures):
     (place / "facts.json").write_text(json.dumps(found), encoding="utf-8")
     for source in HERE.glob("*.typ"):
         shutil.copy(source, place)
-    for language in LANGUAGES:
+    for language in facts.LANGUAGES:
         words = (HERE / f"{language}.typ").read_text(encoding="utf-8")
         for name in re.findall(r'plot\("(\w+)"', words):
             if not (figures / f"{name}.pdf").exists():

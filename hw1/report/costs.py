@@ -37,11 +37,11 @@ def run_details(about):
 
 
 def _day(a):
-    """Return YYYY-MM-DD of a run: its own date, otherwise that of its commit."""
+    """Return YYYY-MM-DD of a run: the day of its commit."""
     commit = a["git_commit"].partition(" ")[0] or "HEAD"
     show = ["git", "-C", str(HW1), "show", "-s", "--format=%cs", commit]
     try:
         shown = subprocess.run(show, capture_output=True, text=True, check=False).stdout
     except OSError:  # there is no git on this machine
         shown = ""
-    return a.get("date") or shown.strip() or "unknown"
+    return shown.strip() or "unknown"

@@ -1,13 +1,14 @@
 """What hypotheses look at in curves: along training, widths and the line between two models.
 
-The functions that take a line return a function of the logs, as those of evidence.py do.
+The functions that take a line return a function of the logs, as those of evidence.py do. A run that
+diverged has nan in its curve, and so has every value that a curve with nan leads to.
 """
 
 from lab.stats import FITTED, barrier, first_fit, last_epoch
 
 import numpy as np
 
-from evidence import NotRun, rows, some
+from evidence import NotTested, rows, some
 
 SWEEP = ("n_params", "width", "seed", "epoch", "train_acc", "test_loss", "test_acc")
 PATH = ("seed", "setting_1", "setting_2", "alpha", "test_loss", "test_acc")
@@ -55,11 +56,11 @@ def off_chance(run):
 
 def fell_by(run):
     """Return how far the final test accuracy of a run is below its best."""
-    return max(run["test_acc"]) - run["test_acc"][-1]
+    return np.max(run["test_acc"]) - run["test_acc"][-1]
 
 
-def epochs_to_fit(run):
-    """Return the first epoch with 99% train accuracy; a run that never has it comes last."""
+def epochs_to_fit_or_later(run):
+    """Return the first epoch with 99% train accuracy; without one, the epoch after the last."""
     first = first_fit(run)
     return run["epoch"][-1] + 1 if np.isnan(first) else first
 
@@ -77,7 +78,7 @@ def sweep(line, value, dataset, train_size, corruption=0.0, beyond=False):
         end = np.sort(last_epoch(t), order="n_params")
         seeds = [end[end["seed"] == seed] for seed in np.unique(end["seed"])]
         if beyond and not all(max(run["train_acc"][:-1]) >= FITTED for run in seeds):
-            raise NotRun(f"no width of {train_size} images is beyond the one that fits them")
+            raise NotTested(f"no width is beyond the narrowest that fits the {train_size:,} images")
         return {"value": [value(run) for run in seeds], "line": line}
 
     return data
@@ -86,26 +87,32 @@ def sweep(line, value, dataset, train_size, corruption=0.0, beyond=False):
 def inside(run):
     """Return by how much the lowest test loss inside the sweep is below that of both its ends."""
     loss = run["test_loss"]
-    return min(loss[0], loss[-1]) - min(loss[1:-1])
+    return np.minimum(loss[0], loss[-1]) - np.min(loss[1:-1])
 
 
 def below_best(run):
     """Return the test accuracy of the widest network minus that of the best one."""
-    return run["test_acc"][-1] - max(run["test_acc"])
+    return run["test_acc"][-1] - np.max(run["test_acc"])
 
 
 def descent(what):
-    """Return by what part a peak of test "loss" or "error" exceeds both valley and end, at most.
+    """Return by what part the peak of test "loss" or "error" exceeds both valley and end."""
+    return lambda run: valley_and_peak(run["test_loss"] if what == "loss" else 1 - run["test_acc"])[
+        2
+    ]
 
-    The valley is the lowest point before the peak. Without a peak the number is below 0.
+
+def valley_and_peak(curve):
+    """Return the places of the valley and of the peak of a curve, and the excess of the peak.
+
+    The excess is the part by which a point exceeds both the lowest point before it, the valley, and
+    the end of the curve; the peak is where it is largest. Without a peak it is below 0.
     """
-
-    def excess(run):
-        curve = run["test_loss"] if what == "loss" else 1 - run["test_acc"]
-        peaks = range(1, len(curve) - 1)
-        return max(curve[k] / max(min(curve[:k]), curve[-1]) - 1 for k in peaks)
-
-    return excess
+    excess = [
+        curve[k] / np.maximum(np.min(curve[:k]), curve[-1]) - 1 for k in range(1, len(curve) - 1)
+    ]
+    peak = 1 + np.argmax(excess)
+    return np.argmin(curve[:peak]), peak, np.max(excess)
 
 
 def paths(line, value, dataset, pair="", same=False, log="interpolation"):

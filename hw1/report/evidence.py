@@ -9,9 +9,11 @@ model or a pair of models), and the line that separates yes from no.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lab.stats import TARGETS
+from lab.stats import STOPS, TARGETS
 
 import numpy as np
+
+EVERY = "every seed"  # the kind of a statement about every run
 
 
 @dataclass(frozen=True)
@@ -24,21 +26,21 @@ class Hypothesis:
     data: Callable  # logs -> {"x", "y", "setting", "seed"}, or {"value", "line"}
     english: str
     chinese: str
-    kind: str = "every seed"  # or "trend", "correlation"
+    kind: str = EVERY  # or "trend", "correlation"
 
 
-class NotRun(LookupError):
+class NotTested(LookupError):
     """The logs lack what a hypothesis is about; the message says what."""
 
 
 def rows(logs, log, dataset, columns=(), **where):
     """Return the rows of a log in which each column has its value, or text that starts with it."""
     if (log, dataset) not in logs:
-        raise NotRun(f"{log}_{dataset}.csv is missing")
+        raise NotTested(f"{log}_{dataset}.csv is missing")
     t = logs[log, dataset]
     for column in (*columns, *where):
         if column not in t.dtype.names:
-            raise NotRun(f"{log}_{dataset}.csv has no column {column}")
+            raise NotTested(f"{log}_{dataset}.csv has no column {column}")
     for column, value in where.items():
         text = isinstance(value, str)
         t = t[np.char.startswith(t[column], value) if text else t[column] == value]
@@ -46,9 +48,9 @@ def rows(logs, log, dataset, columns=(), **where):
 
 
 def some(t, message):
-    """Return t; raise NotRun if it is empty."""
+    """Return t; raise NotTested if it is empty."""
     if not len(t):
-        raise NotRun(message)
+        raise NotTested(message)
     return t
 
 
@@ -65,30 +67,35 @@ def models(log, dataset, x, y, setting, **where):
 
 
 def gain(dataset, model):
-    """Return the data of a trend: test accuracy at equal train loss minus that at equal epochs."""
+    """Return the data of a trend: test accuracy at equal train loss minus that at equal epochs.
+
+    The note says how many models were stopped before the equal epochs: of these a gain says nothing
+    about longer training.
+    """
+    columns = ("batch_size", "seed", "test_acc", "epoch")
 
     def data(logs):
-        at = [
-            models(
-                "sensitivity", dataset, "batch_size", "test_acc", "batch_size", stop=s, model=model
-            )
-            for s in ("epochs", "train_loss")
-        ]
-        one, two = (part(logs) for part in at)
-        after = dict(zip(zip(two["x"], two["seed"], strict=True), two["y"], strict=True))
-        both = [after.get(key, np.nan) for key in zip(one["x"], one["seed"], strict=True)]
-        return one | {"y": np.array(both) - one["y"]}
+        equal, reached = (
+            rows(logs, "sensitivity", dataset, columns, stop=stop, model=model) for stop in STOPS
+        )
+        after = {(row["batch_size"], row["seed"]): row["test_acc"] for row in reached}
+        both = [after.get((row["batch_size"], row["seed"]), np.nan) for row in equal]
+        found = {"x": equal["batch_size"], "y": np.array(both) - equal["test_acc"]}
+        early = sum(reached["epoch"] < max(equal["epoch"]))
+        note = f"{early} of {len(reached)} models reach the train loss before the equal epochs"
+        return found | {"setting": equal["batch_size"], "seed": equal["seed"], "note": note}
 
     return data
 
 
 def rescaled(line, column, largest=False):
-    """Return the data on every seed: a column's largest value over all scales, or over the least."""
+    """Return the data on every seed: the largest value of all scales, or that over the least."""
 
     def data(logs):
         t = rows(logs, "reparametrization", "mnist", (column, "seed", "scale"))
         runs = [t[column][t["seed"] == seed] for seed in np.unique(t["seed"])]
-        return {"value": [max(v) if largest else max(v) / min(v) for v in runs], "line": line}
+        value = [np.max(v) if largest else np.max(v) / np.min(v) for v in runs]
+        return {"value": value, "line": line}
 
     return data
 

@@ -118,13 +118,21 @@ def guarded(path, makes, function, *arguments):
         raise MissingLogError(f"{path} {lacks}: `{makes}` makes a full one.") from error
 
 
+def _words(language, sharp, rows):
+    """Return the verb of each hypothesis and the names of the approaches, {name: words}."""
+    words = approaches(sharp, bonus.changes(sharp), language)
+    for h, row in zip(HYPOTHESES, rows, strict=True):
+        words[h.name] = verdicts.verb(h, row["verdict"], language)
+    return words
+
+
 def collect(logs):
     """Return all facts of the logs in a folder, and a row for each hypothesis (see verdicts.py)."""
     t, about = load(logs)
     rows = guarded(logs, "bash hw1/run_all.sh", verdicts.decide, t)
     again = guarded(logs / replication.FOLDER, *AGAIN, logs, WANTED, rows)
     parts = {"run": guarded(logs, "bash hw1/run_all.sh", costs.run_details, about)}
-    parts["replication"] = again[0], {}, {}
+    parts |= {"replication": (again[0], {}, {}), "pred": (bonus.predictors(rows), {}, {})}
     for part, function, log, *more in SECTIONS:
         arguments = [t[log], *(t.get(m, m) for m in more)]
         path = logs / f"{'_'.join(log)}.csv"
@@ -132,7 +140,6 @@ def collect(logs):
     for part, dataset in (("path", "mnist"), ("cpath", "cifar10")):
         default = constants("interpolation")["EPOCHS"][dataset]
         parts[part][0]["epochs"] = flag(about["interpolation", dataset], "--epochs", default)
-    parts["pred"] = bonus.predictors(rows), {}, {}
     numbers, tables, states = (
         {
             f"{part}.{name}": value
@@ -144,18 +151,18 @@ def collect(logs):
     numbers |= {row["name"]: found.effect(row) for row in rows}
     numbers |= {f"earlier.{name}": found.effect(row) for name, row in found.earlier().items()}
     numbers |= {f"count.{name}": value for name, value in found.summary(rows).items()}
-    states |= {row["name"]: row["verdict"] for row in rows} | found.agreement(rows)
+    states |= {row["name"]: row["verdict"] for row in rows}
+    for prefix, column in (("agree", "verdict"), ("again", "replication")):
+        shared = found.agreement(rows, column)
+        states |= {f"{prefix}.{relation}": state for relation, state in shared.items()}
     states["replication"] = "yes" if again[0]["tested"] else "no"
-    words, sharp = {}, t["sharpness", "mnist"]
-    for language in LANGUAGES:
-        words[language] = approaches(sharp, bonus.changes(sharp), language)
-        for h, row in zip(HYPOTHESES, rows, strict=True):
-            words[language][h.name] = verdicts.verb(h, row["verdict"], language)
     return {
         "numbers": {name: str(value) for name, value in numbers.items()},
         "tables": tables | {"sens.taus": found.taus(rows)},
         "states": states,
-        "words": words,
+        "words": {
+            language: _words(language, t["sharpness", "mnist"], rows) for language in LANGUAGES
+        },
         "found": {language: found.table(rows, language) for language in LANGUAGES},
         "predicted": found.predicted(rows),
         "differs": {language: found.differs(rows, language) for language in LANGUAGES},

@@ -34,7 +34,8 @@ def random_labels(t):
         d[f"{level}.test_acc.t"] = interval(
             end["test_acc"][end["label_corruption"] == level], ".1%"
         )
-    fitted = np.mean([curves.epochs_to_fit(run) for key, run in runs.items() if key[0] == 0])
+    true = [run for key, run in runs.items() if key[0] == 0]
+    fitted = np.mean([curves.epochs_to_fit_or_later(run) for run in true])
     then = [run[run["epoch"] <= fitted][-1] for key, run in runs.items() if key[0] == 1]
     d["early_acc"] = spread([row["train_acc"] for row in then], ".1%")
     wrong = end["test_loss"][end["label_corruption"] == 1] - math.log(10)
@@ -45,7 +46,7 @@ def random_labels(t):
 def course(runs):
     """Return how the runs of one level begin, when they fit, and when they test best."""
     last = max(run["epoch"][-1] for run in runs)
-    epochs = [curves.epochs_to_fit(run) for run in runs]
+    epochs = [curves.epochs_to_fit_or_later(run) for run in runs]
     best = [np.argmax(run["test_acc"]) for run in runs]
     return {
         "start_test_loss": text(np.mean([run["test_loss"][0] for run in runs])),
@@ -64,7 +65,7 @@ def param_sweep(t, train_size):
     points = {"first": 0, "last": len(sizes) - 1}
     points |= {"lowest": np.argmin(mean["test_loss"]), "best": np.argmax(mean["test_acc"])}
     for name, curve in {"loss": mean["test_loss"], "error": 1 - mean["test_acc"]}.items():
-        points |= dict(zip((f"{name}.valley", f"{name}.peak"), descent(curve), strict=True))
+        points[f"{name}.valley"], points[f"{name}.peak"], _ = curves.valley_and_peak(curve)
     fits = np.flatnonzero(mean["train_acc"] >= FITTED)
     points["fits"] = fits[0] if len(fits) else len(sizes) - 1
     d = settings(end) | {"structures": len(sizes), "ratio": text(sizes[-1] / sizes[0], ",.0f")}
@@ -78,10 +79,3 @@ def param_sweep(t, train_size):
     lost = of[points["best"]]["test_acc"] - of[-1]["test_acc"]
     d["lost"] = interval(100 * lost, ".1f")
     return d, {}, {"fits": "yes" if len(fits) else "no", "schedule": schedule("param_sweep")}
-
-
-def descent(curve):
-    """Return the places of the valley and of the peak after it that curves.descent looks for."""
-    inner = range(1, len(curve) - 1)
-    peak = max(inner, key=lambda k: curve[k] / max(min(curve[:k]), curve[-1]))
-    return np.argmin(curve[:peak]), peak

@@ -4,7 +4,8 @@ A function for each section: tables in, ({name: text}, {name: rows of a table}, 
 A state says which of several wordings the text uses.
 """
 
-from lab.stats import STOPS, barrier
+from lab import stats
+from lab.stats import STOPS
 
 import numpy as np
 
@@ -17,15 +18,19 @@ def interpolation(different, shared):
     """Numbers of section 3: the line between two models, for each pair of runs."""
     d, rows, longer, controls = settings(different), [], {}, []
     d["alphas"] = len(np.unique(different["alpha"]))
+    table = stats.barriers({"different": different, "shared": shared})
     for start, t in (("different", different), ("shared", shared)):
         for key in dict.fromkeys(t[["pair", "setting_1", "setting_2"]].tolist()):
             pair, one, two = key
             own = t[(t["pair"] == pair) & (t["setting_1"] == one) & (t["setting_2"] == two)]
-            found, cells = heights(own)
+            about = {"pair": pair, "setting_1": stats.plain(one), "setting_2": stats.plain(two)}
+            about["initialisation"] = start
+            paths = [path for path in table if about.items() <= path.items()]
+            found, cells = heights(paths)
             rows.append([pair, setting(one), setting(two), start, *cells])
             d |= {f"{pair}.{start}.{name}": v for name, v in found.items() if one != two}
             if one == two:
-                controls.append(own)
+                controls.append(paths)
                 d[f"{pair}.control.removed"] = found["removed"]  # the last: of the larger setting
             elif start == "different":
                 found, longer[pair] = beyond(own)
@@ -34,7 +39,7 @@ def interpolation(different, shared):
                 fixed = [name for name in ("lr", "batch_size") if name != pair]
                 d |= {f"{pair}.{name}": setting(own[name][0]) for name in fixed}
     for alignment in ALIGNMENTS:
-        means = [np.mean(barriers(own, alignment)) for own in controls]
+        means = [np.mean(column(paths, alignment, "test_barrier")) for paths in controls]
         if means:
             ends = {"low": min(means), "high": max(means)}
             d |= {f"control.{alignment}.{k}": text(v) for k, v in ends.items()}
@@ -42,23 +47,19 @@ def interpolation(different, shared):
     return d, {"barriers": rows}, {"longer": state}
 
 
-def barriers(t, alignment, split="test"):
-    """Return the barrier in loss on each seed of one pair (Entezari et al. 2022)."""
-    t = t[t["alignment"] == alignment]
-    runs = (t[t["seed"] == seed] for seed in np.unique(t["seed"]))
-    return np.array([barrier(run["alpha"], run[f"{split}_loss"]) for run in runs])
+def column(paths, alignment, name):
+    """Return a column of those rows of stats.barriers that have this alignment."""
+    return np.array([path[name] for path in paths if path["alignment"] == alignment])
 
 
-def heights(t):
+def heights(paths):
     """Return the barriers of one pair of runs, {name: text}, and its cells of the table."""
-    plain, matched = (barriers(t, alignment) for alignment in ALIGNMENTS)
-    removed = 1 - matched / np.where(plain > 0, plain, np.nan)
+    plain, matched = (column(paths, alignment, "test_barrier") for alignment in ALIGNMENTS)
+    removed = column(paths, ALIGNMENTS[1], "test_removed")
     d = {"none": spread(plain), "weight_matching": spread(matched)}
     d |= {"removed": spread(removed, ".0%"), "removed.t": interval(removed, ".0%")}
-    first = t[(t["alignment"] == "none") & (abs(t["alpha"]) < 1e-6)]
-    after = t[(t["alignment"] == "weight_matching") & (abs(t["alpha"]) < 1e-6)]
-    norms = [text(np.mean(first[f"weight_norm_{k}"]), ".1f") for k in (1, 2)]
-    far = [text(np.mean(rows["distance"]), ".1f") for rows in (first, after)]
+    norms = [text(np.mean(column(paths, "none", f"weight_norm_{k}")), ".1f") for k in (1, 2)]
+    far = [text(np.mean(column(paths, a, "distance")), ".1f") for a in ALIGNMENTS]
     share = d["removed"] if np.mean(plain) > 0.05 else "—"  # of next to nothing: no share
     return d, [d["none"], d["weight_matching"], share, " / ".join(norms), " / ".join(far)]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from lab.stats import STOPS
 from lab.tables import read
 
-from hypotheses import HYPOTHESES
+from hypotheses import HYPOTHESES, NETWORKS
 from verdicts import EVERY, LABELS, LEVEL, VERDICTS, sentence, verb
 from words import alike
 
@@ -27,10 +27,9 @@ FAMILIES = {  # the first part of a hypothesis's name, in both languages
     "predictors": ("which measure predicts", "何者能預測"),
 }
 EARLIER = Path(__file__).with_name("earlier.csv")
-ORDER = ("contradicted", "undecided", "supported", "not run")
+ORDER = ("contradicted", "undecided", "supported", "not tested")
 DECIDED = VERDICTS[:2]
 TAUS = {h.name for h in HYPOTHESES if h.kind != EVERY}  # whose effect is Kendall's tau
-NETWORKS = ("mnist.mlp", "cifar10.mlp", "cifar10.cnn")
 RELATIONS = ("input_gradient_norm_test.batch_size", "jacobian_norm_test.batch_size")
 RELATIONS += ("test_acc.batch_size", "jacobian_norm_test.loss_gap", "jacobian_norm_test.acc_gap")
 MAIN = ("jacobian_norm_test", "hessian_norm", "test_acc")  # whose trend with the batch size stands
@@ -53,7 +52,7 @@ def stands_in_table(row):
 
 
 def effect(row):
-    """Return the effect of a hypothesis as "effect [low, high]", "" if it was not run."""
+    """Return the effect of a hypothesis as "effect [low, high]", "" if it was not tested."""
     numbers = [row[name] for name in ("effect", "low", "high")]
     if "" in numbers:
         return ""
@@ -103,7 +102,7 @@ def earlier():
 
 def changed(row, then):
     """Return whether a hypothesis has another verdict now than it had then."""
-    return then["verdict"] != row["verdict"] != "not run"
+    return then["verdict"] != row["verdict"] != "not tested"
 
 
 def differs(rows, language):
@@ -151,12 +150,17 @@ def summary(rows):
     return numbers | {"all": len(rows), "level": LEVEL, "newly": newly, "lost": lost}
 
 
-def agreement(rows):
-    """Return for each trend of section 4 at equal train loss whether the networks share a verdict."""
-    of, states = {row["name"]: row["verdict"] for row in rows}, {}
+def agreement(rows, column="verdict"):
+    """Return whether the networks of section 4 share a verdict, for each trend at equal train loss.
+
+    column: whose verdict; with "replication" a trend may be missing, as not all is repeated.
+    """
+    of, states = {row["name"]: row[column] for row in rows}, {}
     for relation in RELATIONS:
-        found = {of[f"sensitivity.{net}.train_loss.{relation}"] for net in NETWORKS}
-        states[f"agree.{relation}"] = "yes" if len(found) == 1 else "no"
+        found = {of[f"sensitivity.{data}.{net}.train_loss.{relation}"] for data, net, _ in NETWORKS}
+        states[relation] = "yes" if len(found) == 1 else "no"
+        if column == "replication" and "not tested" in found:
+            states[relation] = "missing"
     return states
 
 
@@ -169,7 +173,11 @@ def taus(rows):
     of = {row["name"]: row for row in rows}
     cells = []
     for relation in RELATIONS:
-        columns = [f"sensitivity.{net}.{stop}.{relation}" for net in NETWORKS for stop in STOPS]
+        columns = [
+            f"sensitivity.{data}.{net}.{stop}.{relation}"
+            for data, net, _ in NETWORKS
+            for stop in STOPS
+        ]
         decided = [of[name]["verdict"] in DECIDED for name in columns]
         cells.append([relation, *zip(map(effect, map(of.get, columns)), decided, strict=True)])
     return cells

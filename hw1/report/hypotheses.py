@@ -28,7 +28,7 @@ LINES = [  # pairs of runs on one line: name, (data set, pair), are both of one 
     ("batch_size", ("mnist", "batch_size"), False, "MNIST, two batch sizes", "MNIST，批次大小不同"),
     ("lr", ("mnist", "lr"), False, "MNIST, two learning rates", "MNIST，學習率不同"),
     ("control", ("mnist", ""), True, "MNIST, one approach", "MNIST，訓練方法相同"),
-    ("cnn", ("cifar10", ""), False, "CIFAR-10 CNN, two approaches", "CIFAR-10 CNN，訓練方法不同"),
+    ("cnn", ("cifar10", ""), False, "CIFAR-10 CNN, two batch sizes", "CIFAR-10 CNN，批次大小不同"),
 ]
 SIZES = (4000, 50000)
 SWEEPS = [(n, ("cifar10", n), f"CIFAR-10, {n:,} images", f"CIFAR-10，{n:,} 張影像") for n in SIZES]
@@ -52,15 +52,16 @@ SETTING = {"sensitivity": "batch_size", "sharpness": "approach"}  # permuted as 
 # three such trends, Holm's correction would raise even the smallest to 3/60 = 0.05 or more, and
 # nothing could be decided. So there are only two.
 SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "every seed"
-    ("labels.epochs_to_fit", 1, ZHANG, curves.labels_trend(curves.epochs_to_fit),
+    ("labels.epochs_to_fit", 1, ZHANG, curves.labels_trend(curves.epochs_to_fit_or_later),
      "MNIST: the number of epochs to 99% train accuracy {verb} with the share of shuffled labels",
      "MNIST：訓練準確率達 99% 所需的 epoch 數隨標籤打亂的比例增加{verb}", "trend"),
     ("labels.test_acc", -1, ZHANG, curves.labels_trend(curves.last("test_acc")),
      "MNIST: final test accuracy {verb} with the share of shuffled labels",
      "MNIST：最後的測試準確率隨標籤打亂的比例增加{verb}", "trend"),
     *[(f"sensitivity.{data}.{net}.longer", 1, HOFFER, evidence.gain(data, net),
-       f"{name}: the gain in test accuracy from equal train loss {{verb}} with the batch size",
-       f"{name}：訓練到相同損失所多得的測試準確率隨批次大小增加{{verb}}", "trend")
+       (f"{name}: test accuracy at equal train loss, less that at equal epochs, {{verb}} with the"
+        " batch size"),
+       f"{name}：相同訓練損失與相同 epoch 數之間，測試準確率之差隨批次大小增加{{verb}}", "trend")
       for data, net, name in NETWORKS],
     ("labels.fits", 1, ZHANG, curves.labels(0.995, curves.last("train_acc"), 1),
      "MNIST, all labels shuffled: train accuracy ends above 99.5% {verb}",

@@ -13,23 +13,28 @@ def permutation_p(x, y, setting, seed, most=MOST):
     """Return the two-sided p-value of Kendall's tau of x and y, permuting whole settings of y.
 
     x, y, setting, seed: (N,), a row for each model; a setting may lack some seeds. A permutation
-    gives all the seeds of one setting to another one. Only the numerator of tau changes with it, a
-    sum over pairs of settings; each of their terms is computed once. All permutations are tried if
-    there are at most `most`; otherwise as many are drawn, the observed one counting as the first.
+    gives all the seeds of one setting to another one. What is compared is the numerator of tau over
+    the number of pairs of models that are there on both sides: with a model missing, an order other
+    than the observed one has fewer pairs. Both are sums over pairs of settings, whose terms are
+    computed once. All permutations are tried if there are at most `most`; otherwise as many are
+    drawn, the observed one counting as the first.
     """
     rows, n = np.unique(setting, return_inverse=True)[1], len(np.unique(setting))
     columns = np.unique(seed, return_inverse=True)[1]
     if len(set(zip(rows, columns, strict=True))) < len(rows):
         raise ValueError("A log has two models of one setting and seed, so it is damaged.")
-    signs = []
+    signs, there = [], []
     for values in (x, y):
         grid = np.full((n, columns.max() + 1), np.nan)
         grid[rows, columns] = values
-        differences = grid[:, None, :, None] - grid[None, :, None, :]
-        signs.append(np.nan_to_num(np.sign(differences)).reshape(n * n, -1))
-    terms = signs[0] @ signs[1].T  # of settings (i, j) in x with settings (k, l) in y
-    sums = np.abs(terms[np.arange(n * n), _places(n, most)].sum(1))
-    return np.mean(sums >= sums[0])
+        differences = (grid[:, None, :, None] - grid[None, :, None, :]).reshape(n * n, -1)
+        signs.append(np.nan_to_num(np.sign(differences)))
+        there.append(np.isfinite(differences).astype(float))
+    places = np.arange(n * n), _places(n, most)
+    # The terms: of settings (i, j) in x with settings (k, l) in y.
+    sums, pairs = ((a @ b.T)[places].sum(1) for a, b in (signs, there))
+    share = np.abs(sums) / np.maximum(pairs, 1)
+    return np.mean(share >= share[0])
 
 
 @functools.cache

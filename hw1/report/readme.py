@@ -3,7 +3,7 @@
 import json
 import re
 
-from readme_rows import ANSWERS, OTHER_SEEDS, PREDICTED, ROWS, TIMED, VERDICTS_TOLD
+from readme_rows import OTHER_SEEDS, PREDICTED, ROWS, TIMED, VERDICTS_TOLD
 
 VERDICTS = "<!-- verdicts: written by hw1/report/build.py -->", "<!-- end of verdicts -->"
 RESULTS = "<!-- results: written by hw1/report/build.py -->", "<!-- end of results -->"
@@ -22,31 +22,33 @@ def results(facts):
     sentence = "Mean over {rl.seeds} seeds [lowest, highest]; tau with its 95% bootstrap interval."
     sentence += " Run on {run.device}."
     rows = []
-    for question, command, finding, names in ROWS:
+    for question, command, answers, finding, names in ROWS:
         figures = ", ".join(FIGURE.format(name) for name in names)
-        words = f"**{answer(names[0], facts['states'])}.** {filled(finding, numbers)}"
+        words = f"**{answer(answers, facts['states'])}.** {filled(finding, numbers)}"
         rows.append([question, f"`{command}`", words, figures])
     head = ["question", "script", "finding", "figure"]
     return [filled(sentence, numbers), "", *table(head, rows)]
 
 
-def answer(figure, states):
+def answer(answers, states):
     """Return the answer to the question of a row, by the verdicts on its statements."""
     found = []
-    for name, *words in ANSWERS[figure]:
+    for name, *words in answers:
         given = dict(zip(("supported", "contradicted", "undecided"), words, strict=True))
         found.append(given.get(states[name], "not tested"))
     return ", ".join(found)
 
 
 def verdicts(facts):
-    """Return the sentences on the verdicts, and the tables of the main ones and of their numbers."""
+    """Return what is said of the verdicts, and the tables of the main ones and their numbers."""
     counts, *each = facts["counts"]["en"]
     head, rows = [*PREDICTED, "with other seeds"], facts["predicted"]
     lines = table(counts, each)
     if facts["states"]["replication"] == "yes":
         again, *repeated = facts["replication"]
-        lines += ["", filled(OTHER_SEEDS, facts["numbers"]), "", *table(again, repeated)]
+        missing = facts["numbers"]["replication.missing"]
+        but = {"replication.but": f" (all but {missing}, for lack of time)" if missing else ""}
+        lines += ["", filled(OTHER_SEEDS, facts["numbers"] | but), "", *table(again, repeated)]
     else:
         head, rows = head[:-1], [row[:-1] for row in rows]
     return [filled(VERDICTS_TOLD, facts["numbers"]), "", *table(head, rows), "", *lines]

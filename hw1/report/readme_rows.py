@@ -1,9 +1,12 @@
 """The words of the tables in README.md; readme.py fills in the numbers."""
 
-ROWS = [  # question, command, finding with the names of facts.py in braces, figures
+LARGER = "At equal train loss, after larger batches, "
+ROWS = [  # question, command, answers, finding with the names of facts.py in braces, figures
+    # An answer: a statement, the words if it is supported, contradicted, undecided.
     (
         "Can a network fit random labels?",
         "random_labels.py",
+        [("labels.fits", "Yes", "No", "On some seeds only")],
         (
             "With every label shuffled: train accuracy {rl.1.train_acc}, test accuracy"
             " {rl.1.test_acc}, test loss {rl.1.test_loss}. With true labels: test accuracy"
@@ -14,19 +17,41 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
     (
         "Do more parameters overfit?",
         "param_sweep.py",
+        [
+            (
+                "size.50000.minimum",
+                *(f"By the loss {x} on 50,000 images" for x in ("yes", "no", "unclear")),
+            ),
+            ("size.4000.minimum", *(f"{x} on 4,000" for x in ("yes", "no", "unclear"))),
+            (
+                "size.50000.accuracy",
+                *(f"by the accuracy {x} on 50,000" for x in ("no", "yes", "unclear")),
+            ),
+            ("size.4000.accuracy", *(f"{x} on 4,000" for x in ("no", "yes", "unclear"))),
+        ],
         (
-            "CNNs on {small.train_size} CIFAR-10 images: the test loss is lowest,"
-            " {small.lowest.test_loss}, at {small.lowest.params} parameters and"
-            " {small.last.test_loss} at {small.last.params}; the test accuracies there are"
-            " {small.lowest.test_acc} and {small.last.test_acc}. On {whole.train_size}:"
-            " {whole.lowest.test_loss} at {whole.lowest.params}, {whole.last.test_loss} at"
-            " {whole.last.params}; {whole.lowest.test_acc} and {whole.last.test_acc}."
+            "CNNs on {whole.train_size} CIFAR-10 images: the test loss is lowest,"
+            " {whole.lowest.test_loss}, at {whole.lowest.params} parameters and"
+            " {whole.last.test_loss} at {whole.last.params}, the widest; the test accuracy is"
+            " highest, {whole.best.test_acc}, at {whole.best.params} and {whole.last.test_acc} at"
+            " the widest. On {small.train_size}: {small.lowest.test_loss} at"
+            " {small.lowest.params}, {small.last.test_loss} at {small.last.params};"
+            " {small.best.test_acc} at {small.best.params}, {small.last.test_acc} at the widest,"
+            " whose train accuracy is {small.last.train_acc}."
         ),
         ["param_sweep_cifar10"],
     ),
     (
         "And with label noise?",
         "param_sweep.py --dataset mnist",
+        [
+            (
+                "size.noise.descent.loss",
+                "The test loss rises and falls again: double descent",
+                "The test loss does not fall again",
+                "The test loss falls again on some seeds only",
+            )
+        ],
         (
             "{noise.train_size} MNIST images, {noise.label_corruption} of the labels shuffled: test"
             " loss {noise.loss.valley.test_loss} at {noise.loss.valley.params} parameters,"
@@ -39,6 +64,14 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
     (
         "What lies between two models?",
         "interpolation.py",
+        [
+            (
+                "line.barrier.control",
+                "A barrier, even between two runs of one approach",
+                "No barrier between two runs of one approach",
+                "A barrier between some pairs of runs of one approach",
+            )
+        ],
         (
             "Test loss barrier on MNIST between batch sizes {path.batch_size.one} and"
             " {path.batch_size.two}: {path.batch_size.different.none}; after weight matching"
@@ -53,6 +86,26 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
     (
         "Does the batch size change sensitivity?",
         "sensitivity.py",
+        [
+            (
+                "sensitivity.mnist.mlp.train_loss.jacobian_norm_test.batch_size",
+                f"{LARGER}the MLP on MNIST is more sensitive",
+                f"{LARGER}the MLP on MNIST is less sensitive",
+                f"{LARGER}the MLP on MNIST shows no clear change",
+            ),
+            (
+                "sensitivity.cifar10.mlp.train_loss.jacobian_norm_test.batch_size",
+                "that on CIFAR-10 is more sensitive",
+                "that on CIFAR-10 is less sensitive",
+                "that on CIFAR-10 shows no clear change",
+            ),
+            (
+                "sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size",
+                "the CNN is more sensitive",
+                "the CNN is less sensitive",
+                "the CNN shows no clear change",
+            ),
+        ],
         (
             "Kendall's tau of the test Jacobian norm with the batch size, at equal epochs and at"
             " equal train loss: MNIST MLP"
@@ -68,74 +121,25 @@ ROWS = [  # question, command, finding with the names of facts.py in braces, fig
     (
         "Is a sharp minimum worse?",
         "sharpness.py",
+        [
+            (
+                "predictors.train_loss.hessian_norm.test_loss",
+                "At equal train loss its test loss is higher",
+                "At equal train loss its test loss is lower",
+                "At equal train loss no clear relation to the test loss",
+            )
+        ],
         (
             "Hessian norm at equal train loss, batch size {sharp.first} to {sharp.last}:"
             " {sharp.train_loss.first.hessian_norm} to {sharp.train_loss.last.hessian_norm}. Its"
             " tau with the test loss over {sharp.approaches} approaches:"
-            " {predictors.train_loss.hessian_norm.test_loss}. Rescaling the weights by {scale.high}"
-            " multiplies the norm by {scale.high.hessian_norm.times} and changes the outputs by at"
-            " most {scale.change} of the largest one."
+            " {predictors.train_loss.hessian_norm.test_loss}. Multiplying one layer by {scale.high}"
+            " and dividing the next by it multiplies the norm by {scale.high.hessian_norm.times}"
+            " and changes the outputs by at most {scale.change} of the largest one."
         ),
         ["sharpness_mnist", "reparametrization_mnist"],
     ),
 ]
-LARGER = "At equal train loss, after larger batches, "
-ANSWERS = {  # figure: (statement, the answer if it is supported, contradicted, undecided), ...
-    "random_labels_mnist": [("labels.fits", "Yes", "No", "On some seeds only")],
-    "param_sweep_cifar10": [
-        (
-            "size.50000.minimum",
-            *(f"On 50,000 images by the loss {x}" for x in ("yes", "no", "unclear")),
-        ),
-        ("size.50000.accuracy", *(f"by the accuracy {x}" for x in ("no", "yes", "unclear"))),
-        ("size.4000.minimum", *(f"on 4,000 by the loss {x}" for x in ("yes", "no", "unclear"))),
-        ("size.4000.accuracy", *(f"by the accuracy {x}" for x in ("no", "yes", "unclear"))),
-    ],
-    "param_sweep_mnist": [
-        (
-            "size.noise.descent.loss",
-            "The test loss rises and falls again: double descent",
-            "The test loss does not fall again",
-            "The test loss falls again on some seeds only",
-        ),
-    ],
-    "interpolation_mnist": [
-        (
-            "line.barrier.control",
-            "A barrier, even between two runs of one approach",
-            "No barrier between two runs of one approach",
-            "A barrier between some pairs of runs of one approach",
-        ),
-    ],
-    "sensitivity_mnist": [
-        (
-            "sensitivity.mnist.mlp.train_loss.jacobian_norm_test.batch_size",
-            f"{LARGER}the MLP on MNIST is more sensitive",
-            f"{LARGER}the MLP on MNIST is less sensitive",
-            f"{LARGER}the MLP on MNIST shows no clear change",
-        ),
-        (
-            "sensitivity.cifar10.mlp.train_loss.jacobian_norm_test.batch_size",
-            "that on CIFAR-10 is more sensitive",
-            "that on CIFAR-10 is less sensitive",
-            "that on CIFAR-10 shows no clear change",
-        ),
-        (
-            "sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size",
-            "the CNN is more sensitive",
-            "the CNN is less sensitive",
-            "the CNN shows no clear change",
-        ),
-    ],
-    "sharpness_mnist": [
-        (
-            "predictors.train_loss.hessian_norm.test_loss",
-            "At equal train loss its test loss is higher",
-            "At equal train loss its test loss is lower",
-            "At equal train loss no clear relation to the test loss",
-        ),
-    ],
-}
 TIMED = {  # a comparison of benchmark.py, in words
     "mlp_epoch": "An epoch of the course's MNIST network, batch 64: times as fast as with a"
     " `DataLoader`",
@@ -155,25 +159,32 @@ TIMED = {  # a comparison of benchmark.py, in words
 }
 PREDICTED = ["what was predicted", "source", "what we found", "effect", "verdict"]
 VERDICTS_TOLD = (
-    "{count.all} statements from the literature were written down, each with its statistic and its"
-    " predicted sign, before the run that is shown here, but after earlier runs with the same seeds;"
-    " their thresholds were chosen after one of those. The logs support {count.supported}, contradict"
-    " {count.contradicted}, leave {count.undecided} undecided and cannot test {count.not run}: see"
-    " [verdicts.csv](hw1/figures/verdicts.csv). The table has the main ones and all that are"
-    " contradicted. Of the trends with the batch size, the main ones are those of the Jacobian, the"
-    " Hessian and test accuracy at equal train loss; of the measures that may predict how well a"
-    " network generalises, those that are decided at equal train loss. A run is a network or a pair"
-    " of networks. The effect of a trend or a correlation is Kendall's tau with its 95% interval,"
-    " which decides nothing: a verdict needs p < 0.05 after Holm's correction. The effect in a"
-    " statement about every run is the mean [lowest, highest] of the quantity that is predicted to"
-    " lie above or below a line; accuracies and errors are fractions."
+    "{count.all} claims or questions of the literature, carried over to networks that two"
+    " processor cores can train, were written down, each with its statistic and its predicted"
+    " sign, before the run that is shown here, but after earlier runs with the same seeds; their"
+    " thresholds were chosen after one of those. The logs support {count.supported}, contradict"
+    " {count.contradicted}, leave {count.undecided} undecided and cannot test {count.not"
+    ' tested}: see [verdicts.csv](hw1/figures/verdicts.csv). "Contradicted" is said of the'
+    " statement on our networks, not of the paper. The table has the main ones and all that are"
+    " contradicted. Of the trends with the batch size, the main ones are those of the Jacobian,"
+    " the Hessian and test accuracy at equal train loss; of the measures that may predict how"
+    " well a network generalises, those that are decided at equal train loss. [Words that"
+    ' return](hw1/README.md) explains the terms. "MNIST MLP" is the network of `sensitivity.py`,'
+    ' "MNIST" with the batch size or a measure that of `sharpness.py`. A run is a network or a'
+    " pair of networks. The effect of a trend or a correlation is Kendall's tau with its 95%"
+    " interval, which decides nothing: a verdict needs p < 0.05 after Holm's correction. The"
+    " effect in a statement about every run is the mean [lowest, highest] of the quantity that"
+    " is predicted to lie above or below a line; accuracies and errors are fractions, and of"
+    " rescaled measures it is the largest value over the smallest."
 )
 OTHER_SEEDS = (
     "Would other seeds say the same? When every statement, threshold and rule was fixed, the"
-    " experiments whose logs are in [hw1/logs/replication](hw1/logs/replication) were run again with"
-    " the seeds {replication.seeds} on another processor ({replication.device}). Of the"
-    " {replication.tested} statements that both sets of logs can test, {replication.same} have the"
-    " same verdict, {replication.once} are decided with one of the two only, and"
-    " {replication.opposite} have opposite verdicts. The last column of `verdicts.csv` has the other"
-    " verdict of each statement. Everything else on this page is of the first set."
+    " experiments whose logs are in"
+    " [hw1/logs/replication](hw1/logs/replication){replication.but} were run again with the"
+    " seeds {replication.seeds} on another processor ({replication.device}). Of the"
+    " {replication.tested} statements that both sets of logs can test, {replication.alike} are"
+    " decided alike, {replication.undecided} are undecided in both, {replication.once} are"
+    " decided in one only ({replication.gained} of them with the new seeds), and"
+    " {replication.opposite} have opposite verdicts. The last column of `verdicts.csv` has the"
+    " other verdict of each statement. Everything else on this page is of the first set."
 )

@@ -8,7 +8,7 @@ opposite if one set of logs supports what the other contradicts.
 
 from collections import Counter
 
-from lab.tables import described, read
+from lab.tables import LOGS, described, read
 
 import verdicts
 from found import DECIDED, family_head, family_row
@@ -16,8 +16,9 @@ from found import DECIDED, family_head, family_row
 FOLDER = "replication"
 COUNTED = {  # of the statements that both sets of logs can test
     "tested": "tested with both",
-    "same": "the same verdict",
-    "once": "decided with one only",
+    "alike": "decided alike",
+    "undecided": "undecided in both",
+    "once": "decided in one only",
     "opposite": "opposite verdicts",
 }
 
@@ -36,7 +37,7 @@ def load(logs, wanted):
 def outcome(verdict, other):
     """Return which of COUNTED, beside "tested", a statement with these two verdicts is."""
     if verdict == other:
-        return "same"
+        return "alike" if verdict in DECIDED else "undecided"
     return "opposite" if {verdict, other} == set(DECIDED) else "once"
 
 
@@ -46,14 +47,17 @@ def compare(logs, wanted, rows):
     logs: the folder of the logs that led to `rows`, the verdicts; wanted: the logs to look for.
     """
     tables, machines = load(logs, wanted)
-    counts = {name: Counter() for name in COUNTED}
+    counts, gained = {name: Counter() for name in COUNTED}, 0
     for row, other in zip(rows, verdicts.decide(tables, whole=True), strict=True):
         row["replication"] = other["verdict"]
-        if "not run" not in (row["verdict"], other["verdict"]):
+        if "not tested" not in (row["verdict"], other["verdict"]):
             for name in ("tested", outcome(row["verdict"], other["verdict"])):
                 counts[name][row["family"]] += 1
-    numbers = {name: found.total() for name, found in counts.items()}
+            gained += row["verdict"] == "undecided" != other["verdict"]
+    numbers = {name: found.total() for name, found in counts.items()} | {"gained": gained}
     table = [family_head("en"), *(family_row(COUNTED[name], counts[name]) for name in COUNTED)]
     seeds = sorted({int(seed) for found in tables.values() for seed in found["seed"]})
+    main = [log for log in wanted if LOGS[log[0]] == log[0]]  # others come with one of these
+    missing = ["_".join(log) for log in main if log not in tables]
     about = {"seeds": ", ".join(map(str, seeds)), "device": "; ".join(machines)}
-    return numbers | about, table
+    return numbers | about | {"missing": ", ".join(missing)}, table

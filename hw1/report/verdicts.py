@@ -1,4 +1,4 @@
-"""The verdict on each hypothesis: supported, contradicted, undecided or not run.
+"""The verdict on each hypothesis: supported, contradicted, undecided or not tested.
 
 There are two rules. A statement about every seed is supported if all its runs (models, or pairs of
 models) lie on the predicted side of its line, contradicted if all lie on the other side, and else
@@ -16,14 +16,13 @@ from lab.tables import write
 
 import numpy as np
 
-from evidence import NotRun
+from evidence import EVERY, NotTested
 from hypotheses import HYPOTHESES
 from permutation import permutation_p
 
 LEVEL = 0.05  # a corrected p-value below it decides
-VERDICTS = ("supported", "contradicted", "undecided", "not run")
+VERDICTS = ("supported", "contradicted", "undecided", "not tested")
 LABELS = {"en": VERDICTS, "zh": ("支持", "結果相反", "無法判定", "未檢驗")}
-EVERY = "every seed"
 WORDS = {  # of an effect: grows, falls, neither, no log; of every seed: a word for each verdict
     ("trend", "en"): ("grows", "falls", "shows no clear trend", "has not been measured"),
     ("trend", "zh"): ("而上升", "而下降", "沒有明顯的升降", "的變化尚未測量"),
@@ -73,8 +72,8 @@ def measured(h, logs):
     row |= {"kind": h.kind, "predicted_sign": h.sign}
     try:
         data = h.data(logs)
-    except NotRun as reason:
-        return row | {"verdict": "not run", "note": str(reason)}
+    except NotTested as reason:
+        return row | {"verdict": "not tested", "note": str(reason)}
     if h.kind == EVERY:
         value = np.asarray(data["value"], float)
         row |= {"effect": value.mean(), "low": value.min(), "high": value.max()}
@@ -84,7 +83,8 @@ def measured(h, logs):
     x, y, setting = (np.asarray(data[name])[ok] for name in ("x", "y", "setting"))
     row |= dict(zip(("effect", "low", "high"), tau_interval(x, y, setting), strict=True))
     row |= {"settings": len(set(setting)), "models": len(x)}
-    return row | {"p": permutation_p(x, y, setting, np.asarray(data["seed"])[ok])}
+    row |= {"p": permutation_p(x, y, setting, np.asarray(data["seed"])[ok])}
+    return row | {"note": data.get("note", "")}
 
 
 def decide(logs, hypotheses=HYPOTHESES, whole=False):

@@ -2,12 +2,12 @@
 
 import ast
 import re
-from pathlib import Path
+
+from lab import HW1
 
 import numpy as np
 from scipy.stats import t as student
 
-HW1 = Path(__file__).resolve().parent.parent
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 OPTIMIZERS = {"sgd": "SGD", "momentum": "SGD with momentum", "adamw": "AdamW", "rmsprop": "RMSprop"}
 ENGLISH = {"lr": "learning rate", "batch_size": "batch size", "weight_decay": "weight decay"}
@@ -29,7 +29,7 @@ def spread(values, spec=".2f"):
     values, power = np.asarray(values, float), ""
     if spec.endswith("e") and np.mean(values) > 0:
         power = "×" + text(np.mean(values), spec).partition("×")[2]
-        values = values / 10 ** np.floor(np.log10(np.mean(values)))
+        values = values / 10.0 ** int(f"{np.mean(values):{spec}}".partition("e")[2])
     parts = [text(f(values), spec.replace("e", "f")) for f in (np.mean, np.min, np.max)]
     return (bracketed(parts) if len(values) > 1 else parts[0]) + power
 

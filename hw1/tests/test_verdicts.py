@@ -2,7 +2,9 @@
 
 import csv
 import itertools
+import re
 from dataclasses import replace
+from fractions import Fraction
 
 from lab import tables
 
@@ -16,7 +18,7 @@ import evidence
 import found
 import verdicts
 import words
-from evidence import Hypothesis, NotRun
+from evidence import Hypothesis, NotTested
 from hypotheses import HYPOTHESES
 from permutation import permutation_p
 
@@ -52,6 +54,21 @@ def test_the_rule_errs_in_at_most_six_percent(n, trend):
     assert 0.03 * cases < errors <= allowed  # and it does decide sometimes
 
 
+@pytest.mark.parametrize("trend", [True, False])
+@pytest.mark.parametrize("missing", [1, 3])
+def test_the_rule_errs_no_more_often_where_models_are_missing(missing, trend):
+    """Models that diverged are left out; nothing is associated; 1,000 cases of eight settings."""
+    rng, (setting, seed), cases = np.random.default_rng(missing), grid(8), 1000
+    errors = 0
+    for _ in range(cases):
+        keep = np.sort(rng.permutation(len(setting))[missing:])
+        x = setting if trend else correlated(rng, 8)
+        columns = (x, correlated(rng, 8), setting, seed)
+        p = permutation_p(*(column[keep] for column in columns), most=400)
+        errors += verdicts.verdict(1, 1.0, p) != "undecided"
+    assert errors <= binom.ppf(0.999, cases, 0.05)
+
+
 def test_permuting_single_seeds_would_fail_the_calibration():
     """The reason for whole settings: scipy's p-value, for independent models, errs far more."""
     rng, (setting, _) = np.random.default_rng(0), grid(8)
@@ -84,15 +101,16 @@ def test_the_p_value_is_that_of_all_permutations(kind):
     xs, ys = (np.where(keep, v, np.nan).reshape(5, SEEDS) for v in (x, y))
 
     def agreement(order):
-        total = 0
         models = list(zip(xs.ravel(), ys[list(order)].ravel(), strict=True))
-        for (a, b), (c, d) in itertools.combinations(models, 2):
-            if np.isfinite(a + b + c + d):
-                total += np.sign(a - c) * np.sign(b - d)
-        return abs(total)
+        signs = [
+            np.sign(a - c) * np.sign(b - d)
+            for (a, b), (c, d) in itertools.combinations(models, 2)
+            if np.isfinite(a + b + c + d)
+        ]
+        return Fraction(abs(int(sum(signs))), len(signs))  # exact: equal orders have to be equal
 
     all_of_them = [agreement(order) for order in itertools.permutations(range(5))]
-    expected = np.mean(np.array(all_of_them) >= all_of_them[0])
+    expected = np.mean([share >= all_of_them[0] for share in all_of_them])
     found = permutation_p(x[keep], y[keep], setting[keep], seed[keep])
     assert found == pytest.approx(expected) and 1 / 120 <= expected < 1
 
@@ -137,13 +155,13 @@ def test_tests_whose_logs_are_missing_count_in_a_correction_of_the_whole_family(
     made, single = hypothesis("trend", data), hypothesis("every seed", {"value": [2], "line": 1})
 
     def missing(logs):
-        raise NotRun("no log")
+        raise NotTested("no log")
 
     lost = [replace(made, data=missing), replace(single, data=missing)]
     for whole, p in ((False, 2 / 24), (True, 4 / 24)):  # "every seed" has no test
         rows = verdicts.decide({}, [made, single, *lost], whole=whole)
         assert rows[0]["p_holm"] == pytest.approx(p)
-        assert [row["verdict"] for row in rows[2:]] == ["not run", "not run"]
+        assert [row["verdict"] for row in rows[2:]] == ["not tested", "not tested"]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -242,13 +260,13 @@ def test_what_is_missing_is_not_run(logs):
     rows = {row["name"]: row for row in verdicts.decide(logs)}
     assert len(rows) == len(HYPOTHESES)
     column = rows["sensitivity.mnist.mlp.overconfident"]
-    assert column["verdict"] == "not run" and "no column test_confidence" in column["note"]
+    assert column["verdict"] == "not tested" and "no column test_confidence" in column["note"]
     missing = rows["sensitivity.cifar10.cnn.epochs.jacobian_norm_test.batch_size"]
-    assert missing["verdict"] == "not run" and "is missing" in missing["note"]
+    assert missing["verdict"] == "not tested" and "is missing" in missing["note"]
     no_rows = rows["sharpness.epochs.0.001.sharpness_box.batch_size"]
-    assert no_rows["verdict"] == "not run" and "no rows" in no_rows["note"]
-    assert rows["labels.fits"]["verdict"] != "not run"
-    assert all(row["verdict"] == "not run" for row in verdicts.decide({}))
+    assert no_rows["verdict"] == "not tested" and "no rows" in no_rows["note"]
+    assert rows["labels.fits"]["verdict"] != "not tested"
+    assert all(row["verdict"] == "not tested" for row in verdicts.decide({}))
 
 
 def test_the_csv_holds_every_hypothesis(logs, tmp_path):
@@ -283,11 +301,50 @@ def test_double_descent_by_hand():
     assert descent(sweep([4, 2, 6, 3, 1]))["value"] == pytest.approx([6 / 2 - 1])
     assert descent(sweep([5, 4, 3, 2, 1]))["value"][0] < 0
     assert descent(sweep([1, 2, 3, 4, 5]))["value"][0] < 0
-    with pytest.raises(evidence.NotRun, match="beyond"):  # only the widest fits
+    with pytest.raises(evidence.NotTested, match="beyond"):  # only the widest fits
         descent(sweep([4, 2, 3, 5, 4], (0.5, 0.6, 0.7, 0.8, 1)))
     inside = curves.sweep(0, curves.inside, "cifar10", 10)
     assert inside(sweep([4, 2, 3, 5, 3]))["value"] == [1]
     assert inside(sweep([4, 3, 3, 2, 1]))["value"] == [-1]
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_width_that_diverged_decides_nothing_wherever_it_stands(place):
+    """Python's min and max pass over a nan or return it, depending on what comes first."""
+    loss = [4.0, 2.0, 6.0, 3.0, 1.0]
+    loss[place] = np.nan
+    for value in (
+        curves.inside,
+        curves.below_best,
+        curves.descent("loss"),
+        curves.descent("error"),
+    ):
+        found = curves.sweep(0, value, "cifar10", 10)(sweep(loss))
+        assert np.isnan(found["value"]).all()
+        assert verdicts.verdict_on_seeds(1, **found) == "undecided"
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("largest", [True, False])
+def test_a_scale_that_could_not_be_measured_decides_nothing(place, largest):
+    t = np.array([(0, 0.1, 1.0), (0, 1.0, 1.01), (0, 10.0, 1.02)],
+                 [("seed", int), ("scale", float), ("sharpness_adaptive", float)])  # fmt: skip
+    t["sharpness_adaptive"][place] = np.nan
+    data = evidence.rescaled(1.05, "sharpness_adaptive", largest)
+    assert np.isnan(data({("reparametrization", "mnist"): t})["value"]).all()
+
+
+@pytest.mark.parametrize("mean", [9.97e-4, 9.94e-4, 1e-3, 3e-5])
+def test_a_small_mean_is_printed_as_it_is_where_it_rounds_to_a_power_of_ten(mean):
+    """9.97e-4 was printed as 10.0×10⁻³."""
+    shown = words.spread([0.99 * mean, mean, 1.01 * mean], ".1e")
+    digits, power = shown.split("×10")
+    power = int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
+    numbers = [float(x) for x in re.findall(r"[\d.]+", digits)]
+    assert [x * 10.0**power for x in numbers] == pytest.approx(
+        [mean, 0.99 * mean, 1.01 * mean], rel=0.06
+    )
+    assert 1 <= numbers[0] < 10
 
 
 def path(setting_1, setting_2, alignment, losses):
@@ -326,7 +383,7 @@ def test_epochs_to_fit_by_hand():
     t["epoch"] = 0, 5, 10
     for accuracy, expected in (((0.1, 0.99, 1), 5), ((0.1, 0.5, 0.9), 11)):
         t["train_acc"] = accuracy
-        assert curves.epochs_to_fit(t) == expected
+        assert curves.epochs_to_fit_or_later(t) == expected
 
 
 METRICS = "train_loss train_acc test_loss test_acc "
@@ -350,7 +407,7 @@ NEW = {  # columns and settings of the logs of a full run
     "interpolation_shared_mnist": (METRICS, PATHS),
     "interpolation_cifar10": (METRICS, PATHS),
     "sensitivity_mnist": (
-        METRICS + INPUT + "test_confidence",
+        METRICS + INPUT + "test_confidence epoch",
         {"model": ("mlp-1", "cnn-1"), "batch_size": (8, 16, 32, 64, 128)} | STOPS,
     ),
     "sharpness_mnist": (
@@ -363,7 +420,7 @@ NEW["sensitivity_cifar10"] = NEW["sensitivity_mnist"]
 
 
 def test_the_columns_of_a_full_run_decide_every_hypothesis(tmp_path):
-    """Logs with the columns that a full run writes, filled with noise: nothing is not run."""
+    """Logs with the columns that a full run writes, filled with noise: nothing is not tested."""
     rng, logs = np.random.default_rng(0), {}
     for name, (columns, settings) in NEW.items():
         made = []
@@ -379,5 +436,5 @@ def test_the_columns_of_a_full_run_decide_every_hypothesis(tmp_path):
         log, _, dataset = name.rpartition("_")
         logs[log, dataset] = tables.read(made_up.write(tmp_path, log, dataset, made))
     rows = verdicts.decide(logs)
-    assert {row["name"]: row["note"] for row in rows if row["verdict"] == "not run"} == {}
+    assert {row["name"]: row["note"] for row in rows if row["verdict"] == "not tested"} == {}
     assert all(row["kind"] == "every seed" or 0 < row["p"] <= row["p_holm"] <= 1 for row in rows)
