@@ -1,5 +1,6 @@
 """What README.md and hw1/README.md say is so: files, links, flags, commands, code and recipes."""
 
+import ast
 import csv
 import importlib.util
 import json
@@ -15,6 +16,8 @@ from lab import flags, runs, settings
 
 import numpy as np
 import pytest
+
+import facts
 
 HW1 = Path(__file__).resolve().parent.parent
 ROOT = HW1.parent
@@ -142,6 +145,55 @@ def test_a_recipe_runs_what_the_page_says(title, monkeypatch, tmp_path):
     if title == "Another CNN":  # in place of the old one, beside the same MLP
         before = {key for key, setting in before.items() if setting["model"] != "cnn-16"}
     assert kept == (set(before) if again.startswith("only") else set())
+
+
+FOUND = {  # the numbers in a script's docstring after "Found:", in their order, by facts.py's names
+    "random_labels": ["rl.1.train_acc", "rl.1.test_acc", "rl.0.test_acc"],
+    "param_sweep": [
+        *("small.lowest.params", "small.last.params", "whole.lowest.params", "whole.last.params"),
+        *("noise.loss.valley.test_loss", "noise.loss.valley.params", "noise.loss.peak.test_loss"),
+        *("noise.loss.peak.params", "noise.last.test_loss", "noise.last.params"),
+    ],
+    "interpolation": [
+        *("path.batch_size.different.none", "path.batch_size.different.weight_matching"),
+        *("path.batch_size.shared.none", "path.control.none.low", "path.control.none.high"),
+    ],
+    "sensitivity": [
+        f"sensitivity.{net}.train_loss.jacobian_norm_test.batch_size"
+        for net in ("mnist.mlp", "cifar10.mlp", "cifar10.cnn")
+    ],
+    "sharpness": [
+        *("sharp.train_loss.first.hessian_norm", "sharp.train_loss.last.hessian_norm"),
+        *("predictors.train_loss.hessian_norm.test_loss", "scale.high.hessian_norm.times"),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def of_the_logs():
+    """The facts of the committed logs; a skip where a run of one's own has replaced them."""
+    changed = ["git", "-C", str(ROOT), "diff", "--quiet", "HEAD", "--", "hw1/logs"]
+    if subprocess.run(changed, check=False).returncode == 1:
+        pytest.skip("the logs are not the committed ones, which the docstrings are about")
+    return facts.collect(HW1 / "logs")[0]["numbers"]
+
+
+@pytest.mark.parametrize("script", EXPERIMENTS)
+def test_a_docstring_tells_what_the_committed_logs_say(of_the_logs, script):
+    told = ast.get_docstring(ast.parse((HW1 / f"{script}.py").read_text()))
+    told = " ".join(re.search(r"Found:.*?Intel Xeon\.", told, re.DOTALL)[0].split())
+    told = re.sub(r"\(\d\)|alpha = 100|4,000 images|two cores|CIFAR-10", "", told)
+    numbers = re.findall(r"-?\d[\d,.]*\d%?|\d+", told)
+    shown = [of_the_logs[name].split("\u00a0")[0].replace("−", "-") for name in FOUND[script]]
+    logs = sorted((HW1 / "logs").glob("*.json"), key=lambda path: "cifar10" in path.stem)
+    abouts = [json.loads(path.read_text()) for path in logs]
+    minutes = {
+        about["command"]: f"{about['seconds'] / 60:.0f}"
+        for about in abouts
+        if f"/{script}.py" in about["command"]
+    }
+    minutes = list(minutes.values())
+    assert numbers == shown + (minutes[::-1] if script == "param_sweep" else minutes)
 
 
 def test_quick_runs_are_as_small_as_the_page_says():
