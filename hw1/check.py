@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 import lab
-from lab.agreement import SHARE, compare_means, read, significant
+from lab.agreement import SHARE, compare_means, longest, read, significant
 from lab.tables import described, folder
 
 import numpy as np
@@ -79,7 +79,8 @@ def compare(path, other):
     """Return what to say of a log at once, and the tests that are left to judge."""
     if not other.exists():
         return ["not comparable: there is no committed log of this name"], []
-    own, committed = read(path), read(other)
+    committed = read(other)
+    own = read(path, longest(committed))
     lines, theirs = (p.read_text(encoding="utf-8").splitlines() for p in (path, other))
     if set(lines) <= set(theirs):
         some = f" in the {len(lines) - 1} rows that both have" if len(lines) < len(theirs) else ""
@@ -88,11 +89,12 @@ def compare(path, other):
     hidden = "--quick" if "train_size" in lines[0].split(",") else r"--quick|--train-size \w+"
     made = [" ".join(re.findall(hidden, command)) for command in commands]
     if made[0] != made[1]:  # by flags that this CSV does not show
-        return [f"not comparable: {made[0] or 'all'} instead of {made[1] or 'all'} examples"], []
+        flags = [flag or "the default" for flag in made]
+        return ["not comparable: {} instead of {}".format(*flags)], []
     say, found = differences(own, committed), compare_means(own, committed)
     if not found and own.keys() & committed.keys():
         say = ["not comparable: the committed log does not tell the spread over seeds", *say]
-    return say, found
+    return say or ["not comparable: it has no measured values"] * (not found), found
 
 
 def judge(found, failed):

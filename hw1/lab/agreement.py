@@ -10,7 +10,6 @@ cases and all logs together in 0 to 15%; the higher numbers take the uneven spre
 """
 
 import csv
-import itertools
 import re
 from collections import defaultdict
 
@@ -27,8 +26,12 @@ SHARE = re.compile("acc|confidence")
 FLOOR, MOST_DF, LEVEL = 1e-3, 10, 0.01
 
 
-def read(path):
-    """Return {(setting, name): {seed: value}} of a CSV; a setting is ((column, text), ...)."""
+def read(path, epochs=0):
+    """Return {(setting, name): {seed: value}} of a CSV; a setting is ((column, text), ...).
+
+    A run that diverged ends early: it counts as one of as many epochs as the log's other runs, or
+    as `epochs` if all of them diverged.
+    """
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, strict=True))
     if not rows or "seed" not in rows[0] or any(None in {*row, *row.values()} for row in rows):
@@ -41,20 +44,27 @@ def read(path):
         if at in run:
             raise ValueError("two rows have the same setting and the same seed")
         run[at] = scaled(row)
-    fixed = (
-        points for (setting, _), points in runs.items() if ("stop", "train_loss") not in setting
-    )
-    longest = max(itertools.chain(*fixed), default=0)
+    fixed = [points for key, points in runs.items() if ("stop", "train_loss") not in key[0]]
+    usual = max((max(points) for points in fixed if not diverged(points)), default=epochs)
     for (setting, seed), points in runs.items():
         first, last = min(points), max(points)
         if x in ("alpha", "scale"):
             setting += ((f"{x}s", f"{len(points)} from {first:g} to {last:g}"),)
         elif ("stop", "train_loss") not in setting:  # else the epoch is a result
-            diverged = not np.isfinite([*points[last].values()]).all()  # and so it ended early
-            setting += (("epochs", f"{longest if diverged else last:g}"),)
+            setting += (("epochs", f"{usual if diverged(points) else last:g}"),)
         for name, value in (points[last] if x in ("epoch", "seed") else along(points)).items():
             found[setting, name][seed] = value
     return dict(found)
+
+
+def diverged(points):
+    """Return whether a run ended because its loss was not finite. points: {epoch: values}."""
+    return not np.isfinite([*points[max(points)].values()]).all()
+
+
+def longest(found):
+    """Return the epochs of the longest runs of a log, as `read` returns it."""
+    return max((float(dict(setting).get("epochs", 0)) for setting, _ in found), default=0)
 
 
 def scaled(row):

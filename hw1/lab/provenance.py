@@ -136,16 +136,26 @@ def _module(path):
 
 
 def _bound(statement):
-    """Yield the names that a top-level statement defines or changes, such as X of `X["a"] += 1`."""
+    """Yield the names that a top-level statement defines or changes, such as X of `X["a"] += 1`.
+
+    A call may change its arguments and what it is a method of, unless its value is assigned.
+    """
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         yield statement.name  # but not what its body assigns
         return
+    if isinstance(statement, ast.If) and "__name__" in ast.dump(statement.test):
+        return  # what only the script itself does
+    calls = not isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign)
     for part in ast.walk(statement):
-        if isinstance(part, ast.FunctionDef | ast.ClassDef):
+        changed = []
+        if isinstance(part, ast.FunctionDef | ast.ClassDef | ast.MatchAs):
             yield part.name
-        called = isinstance(statement, ast.Expr) and isinstance(part, ast.Attribute)  # X.append(1)
-        if called or isinstance(getattr(part, "ctx", None), ast.Store):
-            while isinstance(part, ast.Attribute | ast.Subscript):
-                part = part.value
-            if isinstance(part, ast.Name):
-                yield part.id
+        elif isinstance(part, ast.Call) and calls:
+            changed = [part.func, *part.args]
+        elif isinstance(getattr(part, "ctx", None), ast.Store | ast.Del):
+            changed = [part]
+        for inner in changed:
+            while isinstance(inner, ast.Attribute | ast.Subscript):
+                inner = inner.value
+            if isinstance(inner, ast.Name):
+                yield inner.id

@@ -148,8 +148,9 @@ def load(script, out=HW1, stop="epochs", **wanted):
         hint = f"there are {'; '.join(told)}" if told else f"run {script}.py first"
         raise ValueError(f"{len(found)} finished runs of {script} have {wanted}: {hint}")
     [state] = found.values()
-    if not state["stops"].get(stop, {"reached": False})["reached"]:
-        reached = [name for name, kept in state["stops"].items() if kept["reached"]]
-        there = f"it has {', '.join(reached) or 'none'}"
+    kept = {name: at["weights"] for name, at in state["stops"].items()}  # nan: never reached
+    kept = {k: w for k, w in kept.items() if all(v.isfinite().all() for v in w.values())}
+    if stop not in kept:
+        there = f"it has {', '.join(kept) or 'none'}"
         raise ValueError(f"the run of {script} with {wanted} has no network at {stop!r}: {there}")
-    return train.network(state["setting"], state["stops"][stop]["weights"])
+    return train.network(state["setting"], kept[stop])

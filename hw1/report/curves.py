@@ -106,13 +106,16 @@ def valley_and_peak(curve):
     """Return the places of the valley and of the peak of a curve, and the excess of the peak.
 
     The excess is the part by which a point exceeds both the lowest point before it, the valley, and
-    the end of the curve; the peak is where it is largest. Without a peak it is below 0.
+    the end of the curve; the peak is where it is largest. Without a peak it is below 0. With nan in
+    the curve the excess is nan, and the places are those of the other points.
     """
     excess = [
-        curve[k] / np.maximum(np.min(curve[:k]), curve[-1]) - 1 for k in range(1, len(curve) - 1)
+        curve[k] / np.fmax(np.fmin.reduce(curve[:k]), curve[-1]) - 1
+        for k in range(1, len(curve) - 1)
     ]
-    peak = 1 + np.argmax(excess)
-    return np.argmin(curve[:peak]), peak, np.max(excess)
+    peak = 1 + np.argmax(np.nan_to_num(excess, nan=-np.inf))
+    valley = np.argmin(np.nan_to_num(curve[:peak], nan=np.inf))
+    return valley, peak, np.nan if np.isnan(curve).any() else np.max(excess)
 
 
 def paths(line, value, dataset, pair="", same=False, log="interpolation"):

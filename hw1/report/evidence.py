@@ -81,8 +81,9 @@ def gain(dataset, model):
         after = {(row["batch_size"], row["seed"]): row["test_acc"] for row in reached}
         both = [after.get((row["batch_size"], row["seed"]), np.nan) for row in equal]
         found = {"x": equal["batch_size"], "y": np.array(both) - equal["test_acc"]}
-        early = sum(reached["epoch"] < max(equal["epoch"]))
-        note = f"{early} of {len(reached)} models reach the train loss before the equal epochs"
+        there = reached["epoch"][np.isfinite(reached["test_acc"])]  # not those that diverged
+        early = sum(there < max(equal["epoch"]))
+        note = f"{early} of {len(there)} models reach the train loss before the equal epochs"
         return found | {"setting": equal["batch_size"], "seed": equal["seed"], "note": note}
 
     return data

@@ -92,7 +92,8 @@ def sensitivity(t, dataset, net):
     t = t[np.char.startswith(t["model"], net)]
     sizes = np.unique(t["batch_size"])
     d = settings(t) | {"sizes": len(sizes), "first": sizes[0], "last": sizes[-1]}
-    equal, reached = (t["epoch"][t["stop"] == stop] for stop in STOPS)
+    there = np.isfinite(t["test_acc"])  # not the models that diverged
+    equal, reached = (t["epoch"][(t["stop"] == stop) & there] for stop in STOPS)
     d["epochs"] = text(max(equal), ".0f")
     d |= {"models": len(reached), "early": sum(reached < max(equal))}
     source = constants("sensitivity")

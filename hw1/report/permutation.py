@@ -14,10 +14,10 @@ def permutation_p(x, y, setting, seed, most=MOST):
 
     x, y, setting, seed: (N,), a row for each model; a setting may lack some seeds. A permutation
     gives all the seeds of one setting to another one. What is compared is the numerator of tau over
-    the number of pairs of models that are there on both sides: with a model missing, an order other
-    than the observed one has fewer pairs. Both are sums over pairs of settings, whose terms are
-    computed once. All permutations are tried if there are at most `most`; otherwise as many are
-    drawn, the observed one counting as the first.
+    the number of pairs of models that are there on both sides and differ in x: with a model
+    missing, an order other than the observed one has fewer pairs. Both are sums over pairs of
+    settings, whose terms are computed once. All permutations are tried if there are at most `most`;
+    otherwise as many are drawn, the observed one counting as the first.
     """
     rows, n = np.unique(setting, return_inverse=True)[1], len(np.unique(setting))
     columns = np.unique(seed, return_inverse=True)[1]
@@ -30,6 +30,7 @@ def permutation_p(x, y, setting, seed, most=MOST):
         differences = (grid[:, None, :, None] - grid[None, :, None, :]).reshape(n * n, -1)
         signs.append(np.nan_to_num(np.sign(differences)))
         there.append(np.isfinite(differences).astype(float))
+    there[0] *= signs[0] != 0
     places = np.arange(n * n), _places(n, most)
     # The terms: of settings (i, j) in x with settings (k, l) in y.
     sums, pairs = ((a @ b.T)[places].sum(1) for a, b in (signs, there))

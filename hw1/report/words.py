@@ -27,7 +27,7 @@ def text(x, spec=".2f"):
 def spread(values, spec=".2f"):
     """Return "mean [lowest, highest]" over the seeds, or the one value; no line break inside."""
     values, power = np.asarray(values, float), ""
-    if spec.endswith("e") and np.mean(values) > 0:
+    if spec.endswith("e") and 0 < np.mean(values) < np.inf:
         power = "×" + text(np.mean(values), spec).partition("×")[2]
         values = values / 10.0 ** int(f"{np.mean(values):{spec}}".partition("e")[2])
     parts = [text(f(values), spec.replace("e", "f")) for f in (np.mean, np.min, np.max)]

@@ -196,6 +196,27 @@ def test_a_curve_that_ends_in_nan_is_out(monkeypatch, capsys, tmp_path):
     assert sum("label_corruption 0.5" in line and "nan" in line for line in lines) == 4
 
 
+def test_a_log_in_which_all_runs_diverged_is_out(monkeypatch, capsys, tmp_path):
+    """Alone it was not comparable; beside another log that agrees, the exit code was 0."""
+
+    def diverge(row):
+        row |= dict.fromkeys(("train_loss", "train_acc", "test_loss", "test_acc"), "nan")
+        row["epoch"] = "1"
+
+    copy(tmp_path, "param_sweep_cifar10")
+    copy(tmp_path, "param_sweep_mnist", each(diverge))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 1 and "param_sweep_mnist: 0 of 14 settings agree" in lines[1]
+
+
+def test_a_log_without_measured_values_is_one_sentence(monkeypatch, capsys, tmp_path):
+    path = copy(tmp_path, "sensitivity_mnist")
+    path.write_text("dataset,model,seed,epoch\nmnist,mlp,0,1\n")
+    code, lines, error = run(monkeypatch, capsys, tmp_path)
+    assert code == 2 and "not comparable: it has no measured values" in lines[0]
+    assert len(error.splitlines()) == 1
+
+
 def test_a_part_of_a_sweep_is_compared(monkeypatch, capsys, tmp_path):
     """Its column train_size says on how many images; the flag is not needed for that."""
     few = lambda rows: [row for row in rows if (row["train_size"], row["seed"]) == ("4000", "0")]
@@ -207,7 +228,7 @@ def test_a_part_of_a_sweep_is_compared(monkeypatch, capsys, tmp_path):
     path = copy(tmp_path, "sensitivity_cifar10", each(rename_seed))  # it has no such column
     path.with_suffix(".json").write_text(json.dumps({"command": "... --train-size=4000"}))
     code, lines, _ = run(monkeypatch, capsys, tmp_path)
-    assert code == 0 and "not comparable: --train-size 4000 instead of all examples" in lines[-2]
+    assert code == 0 and "not comparable: --train-size 4000 instead of the default" in lines[-2]
 
 
 def test_the_order_of_what_is_out_does_not_depend_on_hashes(tmp_path):

@@ -375,6 +375,10 @@ def test_a_stop_that_was_never_reached_is_not_loaded(tmp_path):
     assert runs.load("sensitivity", out=tmp_path, seed=0)
     with pytest.raises(ValueError, match="no network at 'train_loss': it has epochs$"):
         runs.load("sensitivity", out=tmp_path, stop="train_loss", seed=0)
+    steep = setting | {"optimizer": "sgd", "lr": 1e30, "batch_size": 10, "seed": 1}
+    train.train(steep | {"target": None, "max_epochs": None}, few, folder / "b.state")
+    with pytest.raises(ValueError, match="no network at 'epochs': it has none$"):
+        runs.load("sensitivity", out=tmp_path, seed=1)
 
 
 PAIRS = {  # a pair of interpolation.py: what it says, or "" if it works

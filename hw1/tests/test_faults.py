@@ -110,6 +110,11 @@ CHANGED = {  # the definition of X in a script of which `measure` returns X; bot
     "added to": ("X = [{}]\nX += [3]\n", "1", "2"),
     "an entry": ("X = {{}}\nX['a'] = {}\n", "1", "2"),
     "a call": ("X = []\nX.append({})\n", "1", "2"),
+    "a loop": ("X = []\nfor k in (1, 2):\n    X.append(k * {})\n", "1", "2"),
+    "a context": ("X = []\nwith open(__file__):\n    X.append({})\n", "1", "2"),
+    "an argument": ("X = []\nlist.append(X, {})\n", "1", "2"),
+    "a deletion": ("X = [1, 2, 3]\ndel X[{}]\n", "1", "2"),
+    "a pattern": ("match {}:\n    case X:\n        pass\n", "1", "2"),
     "a condition": ("X = 1\nif True:\n    X = {}\n", "1", "2"),
     "a function in a condition": ("if True:\n    def X():\n        return {}\n", "1", "2"),
 }
@@ -126,6 +131,26 @@ def test_every_statement_that_defines_a_name_counts(tmp_path, form):
         path.write_text(template.format(value) + "\n\ndef measure():\n    return X\n")
         found.add(digest(path, "measure"))
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("if __name__ == '__main__':\n    sys.exit(main(X, 1))\n", "2))\n"),
+        ("Y = sorted(X, key=lambda x: 1 * x)\n", "2 * x)\n"),
+    ],
+    ids=["what the script itself does", "what only reads it"],
+)
+def test_a_statement_that_changes_nothing_does_not_count(tmp_path, before, after):
+    """Else every change of a list of runs would measure everything again."""
+    found = set()
+    for text in (before, before[: -len(after)] + after):
+        path = tmp_path / f"text{len(found)}" / "script.py"
+        path.parent.mkdir()
+        path.write_text(f"import sys\nX = [3]\n{text}\ndef measure():\n    return X, sys\n")
+        found.add(digest(path, "measure"))
+        assert text != before or not found - {digest(path, "measure")}
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("edit", EDITS)

@@ -105,7 +105,7 @@ def test_the_p_value_is_that_of_all_permutations(kind):
         signs = [
             np.sign(a - c) * np.sign(b - d)
             for (a, b), (c, d) in itertools.combinations(models, 2)
-            if np.isfinite(a + b + c + d)
+            if np.isfinite(a + b + c + d) and a != c
         ]
         return Fraction(abs(int(sum(signs))), len(signs))  # exact: equal orders have to be equal
 
@@ -113,6 +113,15 @@ def test_the_p_value_is_that_of_all_permutations(kind):
     expected = np.mean([share >= all_of_them[0] for share in all_of_them])
     found = permutation_p(x[keep], y[keep], setting[keep], seed[keep])
     assert found == pytest.approx(expected) and 1 / 120 <= expected < 1
+
+
+def test_a_perfect_trend_keeps_its_p_value_where_a_model_is_missing():
+    """Two of the 120 orders of five settings are as extreme, also without a model."""
+    setting, seed = grid(5)
+    for missing in (None, 0, 7, 14):
+        keep = np.arange(15) != missing
+        columns = (setting, 10 * setting + seed, setting, seed)
+        assert permutation_p(*(column[keep] for column in columns)) == pytest.approx(2 / 120)
 
 
 def test_drawn_permutations_agree_with_all_of_them():
@@ -324,6 +333,14 @@ def test_a_width_that_diverged_decides_nothing_wherever_it_stands(place):
         assert verdicts.verdict_on_seeds(1, **found) == "undecided"
 
 
+@pytest.mark.parametrize("place", [None, 0, 3, 4])
+def test_valley_and_peak_are_found_beside_a_width_that_diverged(place):
+    curve = np.array([4.0, 2.0, 6.0, 3.0, 1.0])
+    if place is not None:
+        curve[place] = np.nan
+    assert curves.valley_and_peak(curve)[:2] == (1, 2)
+
+
 @pytest.mark.parametrize("place", range(3))
 @pytest.mark.parametrize("largest", [True, False])
 def test_a_scale_that_could_not_be_measured_decides_nothing(place, largest):
@@ -345,6 +362,7 @@ def test_a_small_mean_is_printed_as_it_is_where_it_rounds_to_a_power_of_ten(mean
         [mean, 0.99 * mean, 1.01 * mean], rel=0.06
     )
     assert 1 <= numbers[0] < 10
+    assert words.spread([np.inf, 1.0], ".1e").startswith("—")
 
 
 def path(setting_1, setting_2, alignment, losses):
