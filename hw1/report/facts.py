@@ -155,6 +155,8 @@ def collect(logs):
     for prefix, column in (("agree", "verdict"), ("again", "replication")):
         shared = found.agreement(rows, column)
         states |= {f"{prefix}.{relation}": state for relation, state in shared.items()}
+    [peak] = [row for row in rows if row["name"] == "size.4000.descent.loss"]
+    states[f"again.{peak['name']}"] = peak["replication"]
     states["replication"] = "yes" if again[0]["tested"] else "no"
     return {
         "numbers": {name: str(value) for name, value in numbers.items()},

@@ -415,6 +415,7 @@ def test_other_states_have_wordings_too(altered, prepared):
     ways |= {"path.longer": ("always", "sometimes", "never")}
     ways["agree.jacobian_norm_test.batch_size"] = ways["replication"] = ("yes", "no")
     ways["again.jacobian_norm_test.batch_size"] = ("yes", "no", "missing")
+    ways["again.size.4000.descent.loss"] = verdicts.VERDICTS
     used = {name for name, _ in query(altered, "en", "<state>")}
     assert used - {h.name for h in HYPOTHESES} == set(ways)
     for (name, states), language in itertools.product(ways.items(), LANGUAGES):
