@@ -97,9 +97,11 @@ def below_best(run):
 
 def descent(what):
     """Return by what part the peak of test "loss" or "error" exceeds both valley and end."""
-    return lambda run: valley_and_peak(run["test_loss"] if what == "loss" else 1 - run["test_acc"])[
-        2
-    ]
+
+    def excess(run):
+        return valley_and_peak(run["test_loss"] if what == "loss" else 1 - run["test_acc"])[2]
+
+    return excess
 
 
 def valley_and_peak(curve):

@@ -66,6 +66,15 @@ def models(log, dataset, x, y, setting, **where):
     return data
 
 
+def reached_early(equal, reached):
+    """Return how many models reach the train loss before the equal epochs, and how many at all.
+
+    equal, reached: their rows at the two stops. A model that diverged reaches nothing.
+    """
+    epochs = reached["epoch"][np.isfinite(reached["test_acc"])]
+    return sum(epochs < max(equal["epoch"])), len(epochs)
+
+
 def gain(dataset, model):
     """Return the data of a trend: test accuracy at equal train loss minus that at equal epochs.
 
@@ -81,9 +90,8 @@ def gain(dataset, model):
         after = {(row["batch_size"], row["seed"]): row["test_acc"] for row in reached}
         both = [after.get((row["batch_size"], row["seed"]), np.nan) for row in equal]
         found = {"x": equal["batch_size"], "y": np.array(both) - equal["test_acc"]}
-        there = reached["epoch"][np.isfinite(reached["test_acc"])]  # not those that diverged
-        early = sum(there < max(equal["epoch"]))
-        note = f"{early} of {len(there)} models reach the train loss before the equal epochs"
+        early, all_ = reached_early(equal, reached)
+        note = f"{early} of {all_} models reach the train loss before the equal epochs"
         return found | {"setting": equal["batch_size"], "seed": equal["seed"], "note": note}
 
     return data

@@ -9,6 +9,7 @@ from lab.stats import STOPS
 
 import numpy as np
 
+import evidence
 from words import constants, interval, setting, settings, spread, text
 
 ALIGNMENTS = ("none", "weight_matching")
@@ -92,10 +93,9 @@ def sensitivity(t, dataset, net):
     t = t[np.char.startswith(t["model"], net)]
     sizes = np.unique(t["batch_size"])
     d = settings(t) | {"sizes": len(sizes), "first": sizes[0], "last": sizes[-1]}
-    there = np.isfinite(t["test_acc"])  # not the models that diverged
-    equal, reached = (t["epoch"][(t["stop"] == stop) & there] for stop in STOPS)
-    d["epochs"] = text(max(equal), ".0f")
-    d |= {"models": len(reached), "early": sum(reached < max(equal))}
+    equal, reached = (t[t["stop"] == stop] for stop in STOPS)
+    d["epochs"] = text(max(equal["epoch"]), ".0f")
+    d["early"], d["models"] = evidence.reached_early(equal, reached)
     source = constants("sensitivity")
     size = source["TRAIN_SIZE"][dataset]
     d |= {"target": source["TARGET"][dataset], "probe": text(source["PROBE"][dataset], ",")}

@@ -153,14 +153,14 @@ def summary(rows):
 def agreement(rows, column="verdict"):
     """Return whether the networks of section 4 share a verdict, for each trend at equal train loss.
 
-    column: whose verdict; with "replication" a trend may be missing, as not all is repeated.
+    column: whose verdict; "replication" may lack a trend, as not all is repeated: "not tested".
     """
     of, states = {row["name"]: row[column] for row in rows}, {}
     for relation in RELATIONS:
         found = {of[f"sensitivity.{data}.{net}.train_loss.{relation}"] for data, net, _ in NETWORKS}
         states[relation] = "yes" if len(found) == 1 else "no"
-        if column == "replication" and "not tested" in found:
-            states[relation] = "missing"
+        if "not tested" in found:
+            states[relation] = "not tested"
     return states
 
 

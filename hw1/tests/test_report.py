@@ -414,7 +414,7 @@ def test_other_states_have_wordings_too(altered, prepared):
     ways |= {"rl.confident": ("more", "less", "unclear"), "noise.fits": ("yes", "no")}
     ways |= {"path.longer": ("always", "sometimes", "never")}
     ways["agree.jacobian_norm_test.batch_size"] = ways["replication"] = ("yes", "no")
-    ways["again.jacobian_norm_test.batch_size"] = ("yes", "no", "missing")
+    ways["again.jacobian_norm_test.batch_size"] = ("yes", "no", "not tested")
     ways["again.size.4000.descent.loss"] = verdicts.VERDICTS
     used = {name for name, _ in query(altered, "en", "<state>")}
     assert used - {h.name for h in HYPOTHESES} == set(ways)
