@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 
-def or_nan(measure, *arguments, values=None):
-    """Return measure(*arguments), or NaN and a warning after a MeasureError.
+def or_nan(measure, *arguments, values=None, **options):
+    """Return measure(*arguments, **options), or NaN and a warning after a MeasureError.
 
     values: how many values it returns, if it returns several.
     """
     try:
-        return measure(*arguments)
+        return measure(*arguments, **options)
     except MeasureError as error:
         say(f"warning: {measure.__name__}: {error}", "stderr")
         return math.nan if values is None else (math.nan,) * values
@@ -68,14 +68,21 @@ def jacobian_norm(model, x, *, batch_size=250):  # so few stay in the cache for 
     return float(mean(rows, net, x, None, batch_size)[-1])
 
 
+def loss_and_gradient(model, x, y, *, batch_size=BATCH_SIZE):
+    """The mean loss, in nats, and its gradient by all parameters: a float and (P,) float64.
+
+    The searches below for a maximum begin with both. Give them these as `known`, for the same model
+    and data, and they do not compute them again.
+    """
+    return landscape(*prepare(model, x, y), batch_size)(0.0)
+
+
 def parameter_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):
     """Euclidean norm of the gradient of the mean loss by all parameters, in nats.
 
     Source: course slide.
     """
-    net, x, y = prepare(model, x, y)
-    at = landscape(net, x, y, batch_size)
-    return float(at(0.0)[1].norm())
+    return float(loss_and_gradient(model, x, y, batch_size=batch_size)[1].norm())
 
 
 def hessian_norm(model, x, y, *, tolerance=1e-3, restarts=300, batch_size=BATCH_SIZE):
@@ -114,7 +121,7 @@ def sharpness(loss, norm, epsilon):
     return norm * epsilon**2 / (2 * (1 + loss))
 
 
-def ball_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH_SIZE):
+def ball_sharpness(model, x, y, epsilon, *, known=None, starts=4, steps=10, batch_size=BATCH_SIZE):
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over ||theta' - theta|| <= epsilon, no unit.
 
     Gradient ascent from the gradient, and from the best end of `starts` ascents over a subset (from
@@ -123,34 +130,38 @@ def ball_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH
     one is not positive. Source: course slide.
     """
     rises = partial(ball_rises, starts=starts, steps=steps, scale=torch.ones_like)
-    return _maxima(rises, model, x, y, epsilon, batch_size)
+    return _maxima(rises, model, x, y, epsilon, known, batch_size)
 
 
-def adaptive_sharpness(model, x, y, epsilon, *, starts=4, steps=10, batch_size=BATCH_SIZE):
+def adaptive_sharpness(
+    model, x, y, epsilon, *, known=None, starts=4, steps=10, batch_size=BATCH_SIZE
+):
     """The maximum of ball_sharpness over || d / |theta| ||_2 <= epsilon, where d = theta' - theta.
 
     d is divided by element: the scale of a weight does not matter, and one that is 0 stays 0. The
     search, epsilon and the errors are those of ball_sharpness. Source: Kwon et al. 2021, eq. 3.
     """
     rises = partial(ball_rises, starts=starts, steps=steps, scale=torch.abs)
-    return _maxima(rises, model, x, y, epsilon, batch_size)
+    return _maxima(rises, model, x, y, epsilon, known, batch_size)
 
 
-def box_sharpness(model, x, y, epsilon, *, batch_size=BATCH_SIZE):
+def box_sharpness(model, x, y, epsilon, *, known=None, batch_size=BATCH_SIZE):
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over |d theta_i| <= epsilon (|theta_i| + 1).
 
     No unit. By L-BFGS-B from the gradient's corner; where the gradient is 0 also from the top
     eigenvector's and from random points. epsilon and the errors: as in ball_sharpness. Source:
     Keskar et al. 2017, metric 2.1 with A = I, without the factor of 100.
     """
-    return _maxima(box_rises, model, x, y, epsilon, batch_size)
+    return _maxima(box_rises, model, x, y, epsilon, known, batch_size)
 
 
-def _maxima(rises, model, x, y, epsilon, batch_size):
+def _maxima(rises, model, x, y, epsilon, known, batch_size):
     """Return what `rises` finds within one radius, or within each of a list of them."""
     radii = epsilon if isinstance(epsilon, (list, tuple)) else [epsilon]
     for radius in radii:
         if not 0 < radius < np.inf:
             raise ValueError(f"epsilon must be positive and finite, not {radius}.")
-    found = rises(*prepare(model, x, y), radii, batch_size=batch_size)
+    data = prepare(model, x, y)
+    known = known or landscape(*data, batch_size)(0.0)
+    found = rises(*data, radii, known, batch_size=batch_size)
     return found if radii is epsilon else found[0]

@@ -21,6 +21,8 @@ import sys
 
 from lab import flags, runs, settings
 
+import torch
+
 import data
 import measures
 import train
@@ -87,7 +89,6 @@ def measure(task, states, tensors):
         row = settings.common(setting) | {"approach": task["approach"], "stop": stop}
         row |= {"epoch": at["epoch"]} | plain_row(model, *tensors)
         split = (model, *tensors[:2])
-        row["parameter_gradient_norm"] = or_nan(measures.parameter_gradient_norm, *split)
         row["hessian_norm_block"] = or_nan(measures.block_hessian_norm, *split)
         rows += [row | more for more in sharpness_rows(*split, row, task["epsilons"], COLUMNS)]
     return rows
@@ -105,10 +106,12 @@ def plain_row(model, *tensors):
 def sharpness_rows(model, x, y, row, radii, names):
     """Return those of the columns that need an epsilon, for each; row: what plain_row returned."""
     loss, norm, found = row["train_loss"], row["hessian_norm"], {"epsilon": radii}
+    known = or_nan(measures.loss_and_gradient, model, x, y, values=2)
+    found["parameter_gradient_norm"] = [float(torch.as_tensor(known[1]).norm())] * len(radii)
     found["sharpness"] = [or_nan(measures.sharpness, loss, norm, radius) for radius in radii]
     for name, measure in MAXIMA.items():
         if name in names:
-            found[name] = or_nan(measure, model, x, y, radii, values=len(radii))
+            found[name] = or_nan(measure, model, x, y, radii, known=known, values=len(radii))
     return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
 
 
@@ -119,7 +122,7 @@ def rescaled_row(model, scale, *tensors):
     row |= sharpness_rows(rescaled, *tensors[:2], row, EPSILONS[1:2], RESCALED)[0]
     before, after = (network(tensors[2]).detach() for network in (model, rescaled))
     row["max_output_change"] = ((after - before).abs().max() / before.abs().max()).item()
-    del row["residual"], row["epsilon"]
+    del row["residual"], row["epsilon"], row["parameter_gradient_norm"]
     return row
 
 

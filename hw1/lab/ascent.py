@@ -18,16 +18,17 @@ from torch.nn.functional import normalize
 FINE = 1e-5  # times 1 + loss: a smaller rise is searched in float64, as float32 has too much noise
 
 
-def ball_rises(net, x, y, radii, starts, steps, batch_size, scale):
+def ball_rises(net, x, y, radii, known, starts, steps, batch_size, scale):
     """For each radius, return the highest rise over 1 + L at theta + sides * u with |u| <= radius.
 
-    radii: of increasing size, each with a rise of its own; scale(theta): (P,) float64, the sides.
+    known: the loss and its gradient at theta; scale(theta): (P,) float64, the sides.
     """
     sides = scale(parameter_vector(net))
     some = slice(None, None, max(1, len(x) // SUBSET))
     few = x[some], y[some]
     exact = landscape(net, x, y, batch_size, sides)
-    (loss, gradient), (low, own) = exact(0.0), landscape(net, *few, batch_size, sides)(0.0)
+    loss, gradient = known[0], sides * known[1]
+    low, own = landscape(net, *few, batch_size, sides)(0.0)
     others = np.random.default_rng(0).standard_normal((max(0, starts - 3), len(sides)))
     top = _top_direction(net, *few, batch_size, sides)
     others = torch.from_numpy(np.stack([top, -top, *others])).to(gradient)
@@ -41,18 +42,21 @@ def ball_rises(net, x, y, radii, starts, steps, batch_size, scale):
         ends = [_ascend(near, point, low, radius, steps) for point in first]
         peak = _ascend(at, radius * normalize(gradient, dim=0), loss, radius, steps)
         best = max(ends, key=lambda end: end[0])[1]
-        if at(best)[0] > peak[0]:
+        if at(best, slope=False)[0] > peak[0]:
             peak = _ascend(at, best, loss, radius, steps)
         height = peak[0] if precise else exact(peak[1], slope=False)[0]
         rises.append((max(loss, height) - loss) / (1 + loss))
     return rises
 
 
-def box_rises(net, x, y, radii, batch_size):
-    """For each radius, return the highest rise over 1 + L where |d_i| <= radius (|theta_i| + 1)."""
+def box_rises(net, x, y, radii, known, batch_size):
+    """For each radius, return the highest rise over 1 + L where |d_i| <= radius (|theta_i| + 1).
+
+    known: the loss and its gradient at theta.
+    """
     unit = parameter_vector(net).abs() + 1
     exact = landscape(net, x, y, batch_size, unit)
-    loss, gradient = exact(0.0)
+    loss, gradient = known[0], unit * known[1]
     rises = []
     for radius in radii:
         slope, sides = radius * gradient, radius * unit
@@ -118,8 +122,14 @@ def _climb_box(at, loss, start, slope):
         height, slope = at(torch.from_numpy(u).to(start))
         return (loss - height) / scale, -slope.cpu().numpy() / scale
 
-    first = start.cpu().numpy()
-    first = first * (descent(first)[0] < 0)  # from theta itself if the start is lower
+    corner = start.cpu().numpy()
+    there = descent(corner)
+    first = corner * (there[0] < 0)  # from theta itself if the corner is lower
+
+    def objective(u):
+        """The same, without a second look at the corner, where L-BFGS-B mostly starts."""
+        return there if np.array_equal(u, corner) else descent(u)
+
     box, limits = [(-1, 1)] * len(first), {"maxiter": 10, "maxfun": 30, "ftol": 1e-3}
-    found = minimize(descent, first, jac=True, method="L-BFGS-B", bounds=box, options=limits)
+    found = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=box, options=limits)
     return loss - float(found.fun) * scale, torch.from_numpy(found.x).to(start)

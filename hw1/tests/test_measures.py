@@ -367,6 +367,33 @@ def test_several_radii_give_what_each_gives_alone(measure):
     assert measure(net, x, y, radii) == [measure(net, x, y, radius) for radius in radii]
 
 
+def test_a_loss_and_gradient_that_are_known_are_not_computed_again(monkeypatch):
+    net, (x, y) = mlp(), batch(60)
+    loss, gradient = known = measures.loss_and_gradient(net, x, y)
+    assert loss == pytest.approx(cross_entropy(net(x), y).item(), rel=1e-6)
+    slopes = torch.autograd.grad(cross_entropy(net(x), y), list(net.parameters()))
+    assert gradient.allclose(parameters_to_vector(slopes).double(), rtol=1e-4, atol=1e-7)
+    found = [measure(net, x, y, [1e-3, 1e-2]) for measure in SHARPNESS]
+    monkeypatch.setattr(measures, "landscape", None)
+    assert found == [measure(net, x, y, [1e-3, 1e-2], known=known) for measure in SHARPNESS]
+
+
+@pytest.mark.parametrize("measure", SHARPNESS)
+def test_a_known_loss_that_is_nan_is_an_error(measure):
+    """It is what or_nan gives where the loss could not be computed."""
+    with pytest.raises(measures.MeasureError):
+        measure(mlp(), *batch(60), 1e-2, known=(math.nan, math.nan))
+
+
+def test_box_does_not_look_twice_at_the_corner_from_which_it_climbs(monkeypatch):
+    net, (x, y) = mlp(), batch(60)
+    at, looks = ascent.landscape(net, x, y, 60, 1e-2), []
+    loss, gradient = at(0.0)
+    look = lambda u: looks.append(tuple(u.tolist())) or at(u)
+    ascent._climb_box(look, loss, gradient.sign(), gradient)
+    assert looks[0] == tuple(gradient.sign().tolist()) and len({*looks}) == len(looks) > 1
+
+
 @pytest.mark.parametrize("measure", SHARPNESS)
 def test_a_search_in_float32_finds_what_one_in_float64_finds(monkeypatch, measure):
     """Over many examples it is made in float32, unless the rise is too small for it."""
