@@ -11,7 +11,8 @@ import zipfile
 from functools import cache, partial
 
 from lab import HW1, files, formats, say
-from lab.provenance import capability, code_digest
+from lab.digests import code_digest
+from lab.provenance import capability
 from lab.settings import QUICK
 from lab.store import make_folder
 from lab.tables import write

@@ -8,8 +8,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lab.digests import modules_digest
 from lab.parallel import Died, call_here
-from lab.provenance import modules_digest
 from lab.start import server
 
 

@@ -7,8 +7,8 @@ import json
 import math
 
 from lab import cache, say
+from lab.digests import code_digest
 from lab.parallel import side_by_side
-from lab.provenance import code_digest
 from lab.settings import COMMON, common
 from lab.store import restore, save
 

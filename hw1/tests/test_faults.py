@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import cache, flags, parallel, provenance, runs, settings, start
+from lab import cache, digests, flags, parallel, runs, settings, start
 
 import kill
 import pytest
@@ -92,7 +92,7 @@ EDITS = {  # file, text, its replacement: whether training and measuring have to
 def digest(path, name):
     """The digest of a function of a file that is not imported."""
     function = SimpleNamespace(__code__=SimpleNamespace(co_filename=path), __name__=name)
-    return provenance.code_digest(function)
+    return digests.code_digest(function)
 
 
 def test_an_edit_of_a_decorated_function_changes_its_digest(tmp_path):
@@ -102,7 +102,7 @@ def test_an_edit_of_a_decorated_function_changes_its_digest(tmp_path):
         path = tmp_path / f"decorated{value}" / "script.py"
         path.parent.mkdir()
         path.write_text(f"import torch\n\n@torch.no_grad()\ndef measure():\n    return {value}\n")
-        found.add(provenance.code_digest(runpy.run_path(str(path))["measure"]))
+        found.add(digests.code_digest(runpy.run_path(str(path))["measure"]))
     assert len(found) == 2
 
 
@@ -163,11 +163,11 @@ def test_only_what_an_edit_touches_is_done_again(monkeypatch, tmp_path, edit):
     found = []
     for text in (source, source.replace(old, new)):
         (hw1 / file).write_text(text)
-        monkeypatch.setattr(provenance, "HW1", hw1)
-        provenance._module.cache_clear()
-        digests = [digest(hw1 / "train.py", "train"), digest(hw1 / "sensitivity.py", "measure")]
-        found.append(digests)
-    provenance._module.cache_clear()
+        monkeypatch.setattr(digests, "HW1", hw1)
+        digests._module.cache_clear()
+        paths = {"train": hw1 / "train.py", "measure": hw1 / "sensitivity.py"}
+        found.append([digest(path, name) for name, path in paths.items()])
+    digests._module.cache_clear()
     assert [a != b for a, b in zip(*found, strict=True)] == again
 
 
