@@ -66,28 +66,28 @@ if [ -z "$dataset" ]; then
   fi
 fi
 
-status=0 minutes=""
-run() { # SCRIPT DATASET; one run on the data set that the flags name, if they name one
-  local code=0 start=$SECONDS
-  if [ -n "$dataset" ]; then
-    [[ $minutes != *"$1"* ]] || return 0
-    set -- "$1" "$dataset"
-  fi
-  "$python" "$here/$1.py" --dataset "$2" --no-figures ${flags[@]+"${flags[@]}"} || code=$?
-  minutes+=$(awk -v s=$((SECONDS - start)) -v n="$1 $2" 'BEGIN {printf "%-24s %5.1f", n, s / 60}')$'\n'
-  if [ $code = 1 ]; then status=1; elif [ $code != 0 ]; then exit $code; fi
-}
-
 # Minutes on two cores (68 to 85 GFLOP/s each), 156 in all, as measured when the committed logs were
-# made. Figures carry the names of script and data.
-run random_labels mnist    # 33
-run param_sweep cifar10    # 48
-run param_sweep mnist      # 3
-run interpolation mnist    # 8
-run interpolation cifar10  # 13
-run sensitivity mnist      # 4
-run sensitivity cifar10    # 18
-run sharpness mnist        # 27; also reparametrization_mnist and predictors_*
+# made, one after the other. Figures carry the names of script and data.
+experiments=(
+  random_labels:mnist    # 33
+  param_sweep:cifar10    # 48
+  param_sweep:mnist      # 3
+  interpolation:mnist    # 8
+  interpolation:cifar10  # 13
+  sensitivity:mnist      # 4
+  sensitivity:cifar10    # 18
+  sharpness:mnist        # 27; also reparametrization_mnist and predictors_*
+)
+if [ -n "$dataset" ]; then # every script once, on this one
+  all=("${experiments[@]%:*}") experiments=()
+  for script in "${all[@]}"; do
+    [ "$script" = "${last:-}" ] || experiments+=("$script:$dataset")
+    last=$script
+  done
+fi
+status=0
+"$python" "$here/lab/in_turn.py" "${experiments[@]}" -- ${flags[@]+"${flags[@]}"} || status=$?
+[ $status -le 1 ] || exit $status
 "$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"}
 
 if [ -z "$quick$dataset" ]; then # the report is about the full run
@@ -96,5 +96,5 @@ if [ -z "$quick$dataset" ]; then # the report is about the full run
   "$python" "$here/report/build.py" ${elsewhere[@]+"${elsewhere[@]}"} || status=1
 fi
 
-printf '\nMinutes:\n%sFigures: %s\n' "$minutes" "$out/figures"
+echo "Figures: $out/figures"
 exit $status

@@ -15,6 +15,8 @@ from pathlib import Path
 
 HW1 = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C has ended
+IDLE = "HW1_IDLE"  # run_all.sh sets it (lab/in_turn.py): experiments may overlap
+CLEAR_LINE = "\r\033[K"
 
 
 def _end_quietly(*_):
@@ -50,6 +52,8 @@ def say(text, stream="stdout"):
     `say.lost` is then True, and the script ends with exit code 1.
     """
     file = getattr(sys, stream)
+    if IDLE in os.environ and file and file.isatty():
+        text = CLEAR_LINE + text  # the bar of another experiment may stand there
     encoding = getattr(file, "encoding", None) or "utf-8"  # a path may not be writable in it
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)

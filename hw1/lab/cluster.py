@@ -16,6 +16,8 @@ import torch
 class Cluster:
     """The workers of a Dask scheduler. Each computes with the files and the PyTorch that it has."""
 
+    jobs = 0  # calls at a time on this machine
+
     def __init__(self, address):
         from dask.distributed import Client
 

@@ -13,6 +13,7 @@ from lab import files, provenance, tables
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 import data
 
@@ -54,8 +55,9 @@ def write(path, columns, rows, about):
     kept = _keep_earlier(path, about)
     contents = {f"{path.name}.csv": text.getvalue(), "packages.txt": provenance.packages()}
     contents[f"{path.name}.json"] = json.dumps(about, indent=2) + "\n"
-    for name, content in contents.items():
-        tables.write(path.with_name(name), methodcaller("write_text", content))
+    with FileLock(path.parent.parent / "checkpoints" / "logs.lock"):  # packages.txt is everyone's
+        for name, content in contents.items():
+            tables.write(path.with_name(name), methodcaller("write_text", content))
     return [*kept, f"wrote {path}.csv"]
 
 

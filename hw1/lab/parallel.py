@@ -8,7 +8,7 @@ from concurrent.futures import as_completed
 from contextlib import nullcontext
 from functools import partial
 
-from lab.progress import Progress
+from lab.progress import Progress, tell_that_a_core_is_idle
 from lab.start import pin_instructions
 
 import numpy as np
@@ -37,7 +37,11 @@ def side_by_side(workers, title, function, calls, costs=None):
                 report(1)
             else:
                 futures[workers.submit(report, function, arguments)] = key
+        left = len(futures)
         for future in as_completed(futures):
+            left -= 1
+            if left < workers.jobs:
+                tell_that_a_core_is_idle()
             key = futures[future]
             progress.advance(key, 1)
             yield key, *_outcome(future)

@@ -21,7 +21,8 @@ class Processes:
     """
 
     def __init__(self, jobs):
-        self.threads, self.mine, self.all = ThreadPoolExecutor(jobs), threading.local(), []
+        self.jobs, self.threads = jobs, ThreadPoolExecutor(jobs)
+        self.mine, self.all = threading.local(), []
         self.context = server()
         main = sys.modules["__main__"]  # each process runs its file, if it has one, before all else
         if not Path(getattr(main, "__file__", None) or os.curdir).exists():

@@ -1,16 +1,35 @@
-"""How far a script is: a bar on a terminal; in a pipe or a file a line now and then."""
+"""How far a script is: a bar on a terminal; in a pipe or a file a line now and then.
 
+Experiments that run_all.sh starts overlap (lab/in_turn.py). From then on the first one writes
+lines on a terminal, too, and the second one has the bar.
+"""
+
+import contextlib
 import io
+import os
 import sys
 import threading
 import time
+from pathlib import Path
 
-from lab import say
+from lab import IDLE, say
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30
 LOOK = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed} gone, {remaining} left"
+
+
+def tell_that_a_core_is_idle():
+    """Let lab/in_turn.py start the next experiment, if it has started this one."""
+    if file := os.environ.get(IDLE):
+        with contextlib.suppress(OSError):  # a full disk: the next one starts when this one ends
+            Path(file).touch()
+
+
+def overlaps():
+    """Return whether the next experiment may have started beside this one."""
+    return IDLE in os.environ and Path(os.environ[IDLE]).exists()
 
 
 class Progress:
@@ -29,7 +48,7 @@ class Progress:
         self.parts[key] = part
 
     def __enter__(self):
-        file = sys.stderr if self.terminal else io.StringIO()
+        file = sys.stderr if self._has_bar() else io.StringIO()
         total = sum(self.costs.values()) or 1
         tqdm.set_lock(threading.RLock())  # its own one is a semaphore, which a kill leaves behind
         self.bar = tqdm(total=total, desc=self.title, bar_format=LOOK, file=file)
@@ -41,18 +60,22 @@ class Progress:
         self.over.set()
         self.thread.join()
         self._draw()
+        self.bar.disable = not self._has_bar()
         self.bar.close()
+
+    def _has_bar(self):
+        return self.terminal and not overlaps()
 
     def _show(self):
         shown = time.monotonic()
         while not self.over.wait(1):
-            if self.terminal or time.monotonic() - shown > SECONDS_BETWEEN_LINES:
+            if self._has_bar() or time.monotonic() - shown > SECONDS_BETWEEN_LINES:
                 shown = time.monotonic()
                 self._draw()
 
     def _draw(self):
         self.bar.n = sum(self.costs[key] * part for key, part in self.parts.items())
-        if self.terminal:
+        if self._has_bar():
             self.bar.refresh()
         else:
             say(str(self.bar).replace("|", "").strip(), "stderr")

@@ -64,7 +64,8 @@ def test_every_comparison_has_positive_numbers(quick):
     assert about["versions"]["torch"] == torch.__version__ and about["git_commit"]
     assert about["command"].startswith("python hw1/bench/benchmark.py --quick")
     assert (about["quick"], about["data_version"]) == (True, "")
-    assert not list(out.rglob("*.part")) and not list((out / "checkpoints").iterdir())
+    assert not list(out.rglob("*.part"))
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["logs.lock"]
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes as Linux lists them")

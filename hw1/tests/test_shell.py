@@ -31,6 +31,9 @@ case "$*" in
       printf 'Name: %s\nVersion: %s\n' "$name" "$version" > "$about/METADATA"
     done
     echo "$*" >> {log} ;;
+  */in_turn.py*)
+    start='import runpy, sys; sys.executable = sys.argv[1]; sys.argv = sys.argv[2:]'
+    exec {python} -S -s -c "$start; runpy.run_path(sys.argv[0], None, '__main__')" "$0" "$@" ;;
   *.py*)
     echo "HW1_DATA=${{HW1_DATA:-}} $*" >> {log}
     name=$(basename "$1" .py)
@@ -44,6 +47,7 @@ RUN |= {"matplotlib": "3.11.2", "filelock": "4.3.1", "tqdm": "4.70.1", "scikit-l
 RUN |= {"threadpoolctl": "3.8.0"}
 REPORT = {"typst": "0.15.2", "pylopdf-fonts-zh-tw": "0.1.1"}
 TEST = {"pytest": "9.2.0", "pytest-xdist": "3.8.0"}
+SHELL = ("hw1/run_all.sh", "hw1/run_tests.sh", "hw1/lab/setup.sh")
 
 
 class House:
@@ -52,7 +56,7 @@ class House:
     def __init__(self, folder, packages):
         self.folder, self.log = folder, folder / "log"
         (folder / "hw1" / "lab").mkdir(parents=True)
-        for name in ("hw1/run_all.sh", "hw1/run_tests.sh", "hw1/lab/setup.sh", "requirements.txt"):
+        for name in (*SHELL, "hw1/lab/in_turn.py", "requirements.txt"):
             shutil.copy(HW1.parent / name, folder / name)
         site = folder / "site"
         for name, version in packages.items():
