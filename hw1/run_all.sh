@@ -79,9 +79,9 @@ experiments=(
   sharpness:mnist        # 27; also reparametrization_mnist and predictors_*
 )
 if [ -n "$dataset" ]; then # every script once, on this one
-  all=("${experiments[@]%:*}") experiments=()
+  all=("${experiments[@]%:*}") experiments=() last=""
   for script in "${all[@]}"; do
-    [ "$script" = "${last:-}" ] || experiments+=("$script:$dataset")
+    [ "$script" = "$last" ] || experiments+=("$script:$dataset")
     last=$script
   done
 fi

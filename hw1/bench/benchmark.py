@@ -232,7 +232,7 @@ def main():
     except (files.DataError, OSError) as error:
         parser.exit(2, f"benchmark: error: {error}\n")
     settings = [list(row.values())[:4] for row in bench.rows]
-    about = logs.about(args, source, settings, fingerprint(ignore))
+    about = logs.about(args, source, settings, fingerprint(ignore), provenance.core_gflops())
     about |= {"seconds": round(time.monotonic() - started), "summary": targets.summary(bench.rows)}
     for line in logs.write(args.out / "logs" / "benchmark", COLUMNS, bench.rows, about):
         print(f"benchmark: {line}", flush=True)

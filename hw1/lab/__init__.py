@@ -52,7 +52,7 @@ def say(text, stream="stdout"):
     `say.lost` is then True, and the script ends with exit code 1.
     """
     file = getattr(sys, stream)
-    if IDLE in os.environ and file and file.isatty():
+    if os.environ.get(IDLE) and file and file.isatty():
         text = CLEAR_LINE + text  # the bar of another experiment may stand there
     encoding = getattr(file, "encoding", None) or "utf-8"  # a path may not be writable in it
     try:

@@ -2,14 +2,13 @@
 
     python hw1/lab/in_turn.py SCRIPT:DATASET ... -- FLAGS
 
-At the end of an experiment fewer runs are left than there are cores. It then makes the file that
-the variable HW1_IDLE names, and the next experiment starts beside it; there are never more than
-two. At the end stands how long each one took, and all of them together.
+At the end of its training an experiment has fewer runs left than processes. It then makes the file
+that the variable HW1_IDLE names, and the next experiment starts beside it, so that for a while two
+are at work, but never three. At the end stands how long each one took, and all of them together.
 
 Exit code: 0; 1 if that of an experiment was 1; any other code ends the rest, and is that of all.
 """
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -19,7 +18,11 @@ import time
 from pathlib import Path
 
 HW1 = Path(__file__).resolve().parent.parent
-SECONDS_TO_END = 10
+sys.path.insert(0, str(HW1))  # run_all.sh runs this file, whose folder is not that of `lab`
+
+from lab import IDLE, say
+
+SECONDS_TO_END = 3  # then an experiment is killed; it would go on from its last checkpoint
 
 
 class Experiment:
@@ -29,49 +32,71 @@ class Experiment:
         self.name, self.idle, self.started = name, idle, time.monotonic()
         script, _, dataset = name.partition(":")
         command = [sys.executable, HW1 / f"{script}.py", "--dataset", dataset, "--no-figures"]
-        self.process = subprocess.Popen([*command, *flags], env=os.environ | {"HW1_IDLE": idle})
+        self.process = subprocess.Popen([*command, *flags], env=os.environ | {IDLE: str(idle)})
 
-    def end(self, patience):
-        """Wait for so many seconds; then end it as Ctrl-C does; then kill it. Nothing is lost."""
-        for stop in (self.process.send_signal, lambda _: self.process.kill()):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return self.process.wait(patience)
-            stop(signal.SIGINT)
-            patience = SECONDS_TO_END
-        return self.process.wait()
+    def is_over(self):
+        """Return whether the script has ended."""
+        return self.process.poll() is not None
+
+
+def run(names, flags, folder, running, minutes, signals):
+    """Run the experiments and fill `minutes`; return the exit code, as a shell tells it.
+
+    running: a list that holds the experiments that are at work, also if there was a signal.
+    signals: a list to which the signals are added that arrive.
+    """
+    waiting, status, parent = list(names), 0, os.getppid()
+    while waiting or running:
+        if os.getppid() != parent:  # run_all.sh was killed
+            signals.append(signal.SIGTERM)
+        if signals:
+            return 128 + signals[0]
+        if waiting and len(running) < 2 and all(e.idle.exists() for e in running):
+            running.append(Experiment(waiting.pop(0), flags, folder / str(len(waiting))))
+        for experiment in filter(Experiment.is_over, list(running)):
+            running.remove(experiment)
+            minutes[experiment.name] = (time.monotonic() - experiment.started) / 60
+            code = experiment.process.returncode
+            if code not in (0, 1):
+                return code if code > 0 else 128 - code
+            status = max(status, code)
+        time.sleep(0.05)
+    return status
+
+
+def end(running, told):
+    """End the experiments: as Ctrl-C does, which they may have been told already, then for sure."""
+    steps = [signal.SIGINT, signal.SIGKILL]
+    for number in [None, *steps] if told else steps:
+        for experiment in running:
+            if number:
+                experiment.process.send_signal(number)
+        deadline = time.monotonic() + SECONDS_TO_END
+        while time.monotonic() < deadline and not all(map(Experiment.is_over, running)):
+            time.sleep(0.05)
 
 
 def main(words):
-    """Run the experiments; return the exit code."""
+    """Run the experiments, say how long they took, and return the exit code."""
     names, flags = words[: words.index("--")], words[words.index("--") + 1 :]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    started, minutes, status, running = time.monotonic(), {}, 0, []
-    waiting, patience = list(names), 0
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            while waiting or running:
-                if waiting and len(running) < 2 and all(Path(e.idle).exists() for e in running):
-                    idle = os.path.join(folder, str(len(waiting)))
-                    running.append(Experiment(waiting.pop(0), flags, idle))
-                for experiment in [e for e in running if e.process.poll() is not None]:
-                    running.remove(experiment)
-                    minutes[experiment.name] = (time.monotonic() - experiment.started) / 60
-                    code = experiment.process.returncode
-                    if code not in (0, 1):
-                        return code if code > 0 else 128 - code  # as the shell says it
-                    status = max(status, code)
-                time.sleep(0.05)
-        except KeyboardInterrupt:
-            patience = SECONDS_TO_END  # Ctrl-C goes to the experiments, too
-            return 128 + signal.SIGINT
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
-            for experiment in running:
-                experiment.end(patience)
-    print("\nMinutes:")
-    for name in names:
-        print(f"{name.replace(':', ' '):24} {minutes[name]:5.1f}")
-    print(f"{'all':24} {(time.monotonic() - started) / 60:5.1f}", flush=True)
+    started, minutes, running, signals = time.monotonic(), {}, [], []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as it is in a background job
+            signal.signal(number, lambda number, _: signals.append(number))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                status = run(names, flags, Path(folder), running, minutes, signals)
+            finally:
+                end(running, told=signal.SIGINT in signals)
+    except OSError as error:
+        say(f"run_all: error: {error}", "stderr")
+        return 2
+    if status <= 1:
+        say("\nMinutes:")
+        for name in names:
+            say(f"{name.replace(':', ' '):24} {minutes[name]:5.1f}")
+        say(f"{'all':24} {(time.monotonic() - started) / 60:5.1f}")
     return status
 
 

@@ -18,7 +18,7 @@ from filelock import FileLock
 import data
 
 
-def about(args, data_digest, tasks, fingerprint):
+def about(args, data_digest, tasks, fingerprint, core_gflops):
     """Return what the .json beside a log says, except for the seconds."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     settings = json.dumps(tasks, sort_keys=True).encode()
@@ -30,7 +30,7 @@ def about(args, data_digest, tasks, fingerprint):
         "device": torch.cuda.get_device_name() if args.device == "cuda" else provenance.processor(),
         "cpu_capability": provenance.capability(),
         "fingerprint": fingerprint,
-        "core_gflops": provenance.core_gflops(),
+        "core_gflops": core_gflops,
         "jobs": args.jobs,
         "threads": 1,
         "git_commit": provenance.git_commit(),

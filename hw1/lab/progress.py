@@ -29,7 +29,8 @@ def tell_that_a_core_is_idle():
 
 def overlaps():
     """Return whether the next experiment may have started beside this one."""
-    return IDLE in os.environ and Path(os.environ[IDLE]).exists()
+    file = os.environ.get(IDLE)
+    return bool(file) and Path(file).exists()
 
 
 class Progress:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lab import HW1, INTERRUPTED, cache, end_faster, end_if_script, files, interruptible, logs, say
 from lab.parallel import call, workers
+from lab.provenance import core_gflops
 from lab.settings import COMMON, SettingError, check_setting, fingerprint
 from lab.store import restore
 from lab.tables import LOGS
@@ -73,6 +74,7 @@ def _run(args, columns, tasks, measure, check):
     with workers(args.jobs, args.dask) as found:
         bits_of_this_machine = call(found, fingerprint, args.device)  # while the data are read
         context = cache.prepare(args)
+        speed = core_gflops()  # now: at the end the next experiment may be at work beside this one
         states, seconds, bad = train_all(args, tasks, context, found)
         rows, failed = measure_all(args, columns, tasks, measure, states, context, found)
         bits = bits_of_this_machine()
@@ -81,7 +83,7 @@ def _run(args, columns, tasks, measure, check):
     if failed:
         say(f"{args.script}: no log was written; {KEPT}", "stderr")
         return 1
-    about = logs.about(args, context["data"], tasks, bits)
+    about = logs.about(args, context["data"], tasks, bits, speed)
     about |= {"core_seconds": round(seconds, 1), "seconds": round(time.monotonic() - started, 1)}
     for log, further in columns.items():
         path = args.out / "logs" / f"{log}_{args.dataset}"

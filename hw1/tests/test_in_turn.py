@@ -1,5 +1,6 @@
 """The experiments of run_all.sh, which overlap at their ends."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -48,20 +49,28 @@ class Place:
     def __init__(self, folder, **scripts):
         self.folder, self.names = folder, list(scripts)
         (folder / "lab").mkdir()
-        shutil.copy(HW1 / "lab" / "in_turn.py", folder / "lab")
+        for name in ("__init__.py", "in_turn.py"):
+            shutil.copy(HW1 / "lab" / name, folder / "lab")
         for name, lines in scripts.items():
             (folder / f"{name}.py").write_text(SCRIPT)
             (folder / f"{name}.do").write_text(lines)
 
-    def start(self, *flags):
-        command = [sys.executable, self.folder / "lab" / "in_turn.py"]
+    def start(self, *flags, before=()):
+        command = [*before, sys.executable, self.folder / "lab" / "in_turn.py"]
         command += [f"{name}:digits" for name in self.names]
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         # A background job ignores Ctrl-C; these are in a group of their own, as on a terminal.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        mine = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen([*command, "--", *flags], start_new_session=True, **how)
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, mine)
         return process
+
+    def wait_for(self, line):
+        """Wait until a script has written this line."""
+        end = time.monotonic() + 30
+        while line not in self.log():
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.01)
 
     def run(self, *flags):
         """Return the exit code, what was printed, and the lines of the log."""
@@ -112,19 +121,49 @@ def test_a_killed_script_is_told_by_the_exit_code_of_a_shell(tmp_path):
     assert Place(tmp_path, a="os.kill(os.getpid(), 9)", b="").run()[0] == 137
 
 
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_all(tmp_path, sign, code):
+TWO = {"a": "idle(); time.sleep(30)", "b": "note('works'); time.sleep(30)", "c": ""}
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+SIGNALS = [(INT, os.killpg, 1), (INT, os.killpg, 2), (INT, os.kill, 1)]
+SIGNALS += [(TERM, os.kill, 1), (TERM, os.kill, 2), (HUP, os.kill, 1), (HUP, os.kill, 2)]
+
+
+@pytest.mark.parametrize(("number", "kill", "times"), SIGNALS)
+def test_a_signal_ends_all(tmp_path, number, kill, times):
     """Ctrl-C goes to all processes of the terminal; `kill` only to the one that it names."""
-    place = Place(tmp_path, a="idle(); time.sleep(30)", b="note('works'); time.sleep(30)", c="")
-    process = place.start()
-    while "b works" not in place.log():
-        time.sleep(0.01)
-    kill = os.killpg if sign == signal.SIGINT else os.kill
-    kill(process.pid, sign)
+    (tmp_path / "tmp").mkdir()
+    place = Place(tmp_path, **TWO)
+    process = place.start(before=["env", f"TMPDIR={tmp_path / 'tmp'}"])
+    place.wait_for("b works")
+    for _ in range(times):
+        kill(process.pid, number)
+        time.sleep(0.02)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == code and errors == ""
+    assert process.returncode == 128 + number and errors == ""
     assert sorted(place.log()[-2:]) == ["a is interrupted", "b is interrupted"]
     assert not any("c starts" in line for line in place.log())
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_nothing_more_is_started_when_run_all_was_killed(tmp_path):
+    place = Place(tmp_path, **TWO)
+    process = place.start(before=["bash", "-c", '"$@"; true', "bash"])
+    place.wait_for("b works")
+    process.kill()
+    place.wait_for("a is interrupted")
+    place.wait_for("b is interrupted")
+    process.communicate(timeout=20)  # until in_turn.py has closed its output
+    assert not any("c starts" in line for line in place.log())
+
+
+def test_without_a_temporary_folder_one_sentence_says_so(tmp_path):
+    """Exit code 1 would have meant that a run failed, and figures would have been drawn."""
+    code = "import sys, tempfile; sys.path[:0] = sys.argv[1:2]; tempfile.tempdir = '/nowhere'"
+    code += "; import in_turn; sys.exit(in_turn.main(['a:digits', '--']))"
+    place = Place(tmp_path, a="")
+    command = [sys.executable, "-c", code, place.folder / "lab"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and not place.log()
+    assert done.stderr.startswith("run_all: error: ") and done.stderr.count("\n") == 1
 
 
 def wait(_report, seconds):
@@ -160,12 +199,15 @@ def test_on_a_terminal_only_the_later_experiment_has_a_bar(tmp_path, idle):
     environment = os.environ | {"HW1_IDLE": str(tmp_path / "idle"), "PYTHONPATH": str(HW1)}
     subprocess.run([sys.executable, "-c", BAR], stderr=theirs, env=environment, check=True)
     os.close(theirs)
-    shown = os.read(mine, 10_000).decode()
+    shown = ""
+    with contextlib.suppress(OSError):  # as Linux says that the other end is closed
+        while more := os.read(mine, 10_000):
+            shown += more.decode()
     os.close(mine)
-    assert (
-        shown.count("test: training") == 1
-    ) == idle  # a bar is drawn at the start and at the end
-    assert shown.startswith("\r\033[Ktest: training 100%") == idle and shown.endswith("\r\n")
+    if idle:  # one line, over what stood there
+        assert re.fullmatch(r"\r\x1b\[Ktest: training 100%.*left\r\n", shown)
+    else:  # a bar that is drawn again and again
+        assert re.match(r"\rtest: training +0%.*left\r.*\rtest: training 100%.*left\r\n", shown)
 
 
 PACKAGES = """
