@@ -19,6 +19,7 @@ from lab import parallel
 import pytest
 
 HW1 = Path(__file__).resolve().parent.parent
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 SCRIPT = """
 import os, pathlib, sys, time
 name, folder = pathlib.Path(__file__).stem, pathlib.Path(__file__).parent
@@ -59,10 +60,12 @@ class Place:
         command = [*before, sys.executable, self.folder / "lab" / "in_turn.py"]
         command += [f"{name}:digits" for name in self.names]
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        # A background job ignores Ctrl-C; these are in a group of their own, as on a terminal.
-        mine = signal.signal(signal.SIGINT, signal.default_int_handler)
+        # A background job ignores Ctrl-C, and below `nohup` all ignore SIGHUP; these are in a group
+        # of their own, as on a terminal.
+        mine = {number: signal.signal(number, signal.SIG_DFL) for number in (INT, HUP)}
         process = subprocess.Popen([*command, "--", *flags], start_new_session=True, **how)
-        signal.signal(signal.SIGINT, mine)
+        for number, handler in mine.items():
+            signal.signal(number, handler)
         return process
 
     def wait_for(self, line):
@@ -122,7 +125,6 @@ def test_a_killed_script_is_told_by_the_exit_code_of_a_shell(tmp_path):
 
 
 TWO = {"a": "idle(); time.sleep(30)", "b": "note('works'); time.sleep(30)", "c": ""}
-INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 SIGNALS = [(INT, os.killpg, 1), (INT, os.killpg, 2), (INT, os.kill, 1)]
 SIGNALS += [(TERM, os.kill, 1), (TERM, os.kill, 2), (HUP, os.kill, 1), (HUP, os.kill, 2)]
 
