@@ -39,56 +39,61 @@ class Experiment:
         return self.process.poll() is not None
 
 
-def run(names, flags, folder, running, minutes, signals):
-    """Run the experiments and fill `minutes`; return the exit code, as a shell tells it.
+def run(names, flags, folder, signals):
+    """Run the experiments; return the exit code, as a shell tells it, and the minutes of each.
 
-    running: a list that holds the experiments that are at work, also if there was a signal.
-    signals: a list to which the signals are added that arrive.
+    folder: for the files with which they say that a core is idle; signals: what note_signals gave.
     """
-    waiting, status, parent = list(names), 0, os.getppid()
-    while waiting or running:
-        if os.getppid() != parent:  # run_all.sh was killed
-            signals.append(signal.SIGTERM)
-        if signals:
-            return 128 + signals[0]
-        if waiting and len(running) < 2 and all(e.idle.exists() for e in running):
-            running.append(Experiment(waiting.pop(0), flags, folder / str(len(waiting))))
-        for experiment in filter(Experiment.is_over, list(running)):
-            running.remove(experiment)
-            minutes[experiment.name] = (time.monotonic() - experiment.started) / 60
-            code = experiment.process.returncode
-            if code not in (0, 1):
-                return code if code > 0 else 128 - code
-            status = max(status, code)
-        time.sleep(0.05)
-    return status
-
-
-def end(running, told):
-    """End the experiments: as Ctrl-C does, which they may have been told already, then for sure."""
-    steps = [signal.SIGINT, signal.SIGKILL]
-    for number in [None, *steps] if told else steps:
-        for experiment in running:
-            if number:
-                experiment.process.send_signal(number)
-        deadline = time.monotonic() + SECONDS_TO_END
-        while time.monotonic() < deadline and not all(map(Experiment.is_over, running)):
+    waiting, running, minutes, status, parent = list(names), [], {}, 0, os.getppid()
+    try:
+        while waiting or running:
+            if os.getppid() != parent:  # run_all.sh was killed
+                signals.append(signal.SIGTERM)
+            if signals:
+                return 128 + signals[0], minutes
+            if waiting and len(running) < 2 and all(e.idle.exists() for e in running):
+                running.append(Experiment(waiting.pop(0), flags, folder / str(len(waiting))))
+            for experiment in filter(Experiment.is_over, list(running)):
+                running.remove(experiment)
+                minutes[experiment.name] = (time.monotonic() - experiment.started) / 60
+                code = experiment.process.returncode
+                if code not in (0, 1):
+                    return code if code > 0 else 128 - code, minutes
+                status = max(status, code)
             time.sleep(0.05)
+        return status, minutes
+    finally:
+        if signal.SIGINT in signals:  # Ctrl-C, which the experiments got as well
+            wait(running)
+        for number in (signal.SIGINT, signal.SIGKILL):
+            for experiment in running:
+                experiment.process.send_signal(number)
+            wait(running)
+
+
+def wait(running):
+    """Wait until these experiments are over, but not for long."""
+    deadline = time.monotonic() + SECONDS_TO_END
+    while time.monotonic() < deadline and not all(map(Experiment.is_over, running)):
+        time.sleep(0.05)
+
+
+def note_signals():
+    """Return a list to which the signals are added that ask this program to end."""
+    signals = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as it is in a background job
+            signal.signal(number, lambda number, _: signals.append(number))
+    return signals
 
 
 def main(words):
     """Run the experiments, say how long they took, and return the exit code."""
     names, flags = words[: words.index("--")], words[words.index("--") + 1 :]
-    started, minutes, running, signals = time.monotonic(), {}, [], []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as it is in a background job
-            signal.signal(number, lambda number, _: signals.append(number))
+    started, signals = time.monotonic(), note_signals()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                status = run(names, flags, Path(folder), running, minutes, signals)
-            finally:
-                end(running, told=signal.SIGINT in signals)
+            status, minutes = run(names, flags, Path(folder), signals)
     except OSError as error:
         say(f"run_all: error: {error}", "stderr")
         return 2
