@@ -104,10 +104,14 @@ def plain_row(model, *tensors):
 
 
 def sharpness_rows(model, x, y, row, radii, names):
-    """Return those of the columns that need an epsilon, for each; row: what plain_row returned."""
+    """Return those of the named columns that need the gradient or an epsilon, for each epsilon.
+
+    row: what plain_row returned.
+    """
     loss, norm, found = row["train_loss"], row["hessian_norm"], {"epsilon": radii}
     known = or_nan(measures.loss_and_gradient, model, x, y, values=2)
-    found["parameter_gradient_norm"] = [float(torch.as_tensor(known[1]).norm())] * len(radii)
+    if "parameter_gradient_norm" in names:
+        found["parameter_gradient_norm"] = [float(torch.as_tensor(known[1]).norm())] * len(radii)
     found["sharpness"] = [or_nan(measures.sharpness, loss, norm, radius) for radius in radii]
     for name, measure in MAXIMA.items():
         if name in names:
@@ -122,7 +126,7 @@ def rescaled_row(model, scale, *tensors):
     row |= sharpness_rows(rescaled, *tensors[:2], row, EPSILONS[1:2], RESCALED)[0]
     before, after = (network(tensors[2]).detach() for network in (model, rescaled))
     row["max_output_change"] = ((after - before).abs().max() / before.abs().max()).item()
-    del row["residual"], row["epsilon"], row["parameter_gradient_norm"]
+    del row["residual"], row["epsilon"]
     return row
 
 
