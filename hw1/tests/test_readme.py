@@ -196,6 +196,27 @@ def test_a_docstring_tells_what_the_committed_logs_say(of_the_logs, script):
     assert numbers == shown + (minutes[::-1] if script == "param_sweep" else minutes)
 
 
+@pytest.mark.usefixtures("of_the_logs")
+def test_the_minutes_of_the_page_follow_from_the_logs():
+    told = re.search(r"\*\*How long\?\*\*.*?as they overlap", FRONT.read_text(), re.DOTALL)[0]
+    whole, six, committed, total = (
+        int(re.search(pattern, told.replace("\n", " "))[1])
+        for pattern in (r"took (\d+) min", r"is (\d+) min", r"six took (\d+)", r"about (\d+) min")
+    )
+    seconds = {}
+    for path in (HW1 / "logs").glob("*.json"):
+        about = json.loads(path.read_text())
+        seconds[about["command"]] = about["seconds"]
+    ours = {}
+    for path in (HW1 / "logs" / "one_seed").glob("*.json"):
+        about = json.loads(path.read_text())
+        ours[about["command"].partition(" --seeds 0 ")[0]] = about["seconds"]
+    assert len(ours) == 6
+    assert committed == round(sum(seconds[command] for command in ours) / 60)
+    assert six == round(3 * sum(ours.values()) / 60)
+    assert total == whole - committed + six
+
+
 def test_quick_runs_are_as_small_as_the_page_says():
     sizes = re.findall(r"`--quick`: it uses ([\d,]+) images", INNER.read_text())
     assert sizes == [f"{settings.QUICK['train']:,}"]
