@@ -57,6 +57,8 @@ def random_labels(logs, about):
     curve(axes[3], *stats.epochs_to_fit(t), BLACK, marker="o")
     axes[3].set(xlabel=label("label_corruption"), ylabel=f"epochs to fit {stats.LEARNT:.0%}")
     axes[3].set_ylim(0)
+    for ax in axes[2:]:
+        ax.set_xticks([0, 0.5, 1])
     return legend(fig, keys, [BLACK] * 2, lost="diverged or never", dense=True), {}
 
 
@@ -182,7 +184,7 @@ def sharpness(logs, about):
 def reparametrization(logs, about):
     """One function, rescaled: what moves and what does not (Dinh et al. 2017)."""
     t, keys = logs["reparametrization"], []
-    fig, axes = subplots(1, 2, height=2.4, sharey=True)
+    fig, axes = subplots(1, 2, height=2.1, sharey=True)
     axes[0].set(title="sharpness", yscale="log", ylabel="value relative to scale 1")
     axes[1].set(title="loss and sensitivity to the input")
     shapes = {  # the panel, colour, marker and its size

@@ -10,7 +10,7 @@ from lab.stats import EPSILON, STOPS, tau_interval
 import numpy as np
 
 from verdicts import VERDICTS
-from words import alike, bracketed, constants, settings, spread, text
+from words import alike, at_most, bracketed, constants, settings, spread, text
 
 NORMS = ("hessian_norm", "sharpness_ball", "sharpness_box", "sharpness_adaptive")
 FUNCTION = ("train_loss", "test_loss", "input_gradient_norm_test", "jacobian_norm_test")
@@ -59,13 +59,13 @@ def power(epsilon):
 def terms(t):
     """Return how the gradient term compares with the quadratic term and with the ball."""
     d = {"epsilons": ", ".join(power(e) for e in np.unique(t["epsilon"]))}
-    d["residual"] = text(max(t["residual"]), ".0e")
+    d["residual"] = at_most(max(t["residual"]), ".0e")
     for name, epsilon in {"small": min(t["epsilon"]), "large": max(t["epsilon"])}.items():
         own = t[t["epsilon"] == epsilon]
         gradient = epsilon * own["parameter_gradient_norm"]  # first order in epsilon
         ratio = gradient / (epsilon**2 * own["hessian_norm"] / 2)
         excess = max(abs(own["sharpness_ball"] * (1 + own["train_loss"]) / gradient - 1))
-        d |= {f"{name}.epsilon": power(epsilon), f"{name}.excess": text(excess, ".1%")}
+        d |= {f"{name}.epsilon": power(epsilon), f"{name}.excess": at_most(excess, ".1%")}
         d |= {f"{name}.low": text(min(ratio), ".1f"), f"{name}.high": text(max(ratio), ",.0f")}
         d[f"{name}.median"] = text(np.median(ratio), ".1f")
     return d
@@ -125,13 +125,11 @@ def reparametrization(t):
         raise ValueError("no row has scale 1")
     of_base = {r["seed"]: r for r in base}
     d = {"scales": len(scales), "low": f"{scales[0]:g}", "high": f"{scales[-1]:g}"}
-    d |= {
-        "norm": spread(base["hessian_norm"], ".1f"),
-        "change": text(max(t["max_output_change"]), ".0e"),
-    }
+    d["norm"] = spread(base["hessian_norm"], ".1f")
+    d["change"] = at_most(max(t["max_output_change"]), ".0e")
     for m in FUNCTION + NORMS[2:]:
         moved = max(abs(r[m] / of_base[r["seed"]][m] - 1) for r in t)
-        d[f"{m}.change"] = text(moved, ".0e")
+        d[f"{m}.change"] = at_most(moved, ".0e")
     for name, (s, inner) in {"low": scales[:2], "high": scales[:-3:-1]}.items():
         at, near = t[t["scale"] == s], t[t["scale"] == inner]
         for m in ("hessian_norm", "sharpness_box"):

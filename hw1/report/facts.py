@@ -3,6 +3,7 @@
 - `numbers`, {name: text}, and `tables`, {name: rows}, which both languages share;
 - `states`, {name: state}: the verdict on each hypothesis, and other choices between wordings;
 - `words`, {language: {name: words}}: of each hypothesis its verb, and the names of the approaches;
+  in these three, "again." before the name of a hypothesis stands for the replication;
 - `found`, `differs` and `counts`, {language: rows}: the tables of the report;
 - `predicted` and `replication`, rows: tables of README.md.
 
@@ -119,10 +120,11 @@ def guarded(path, makes, function, *arguments):
 
 
 def _words(language, sharp, rows):
-    """Return the verb of each hypothesis and the names of the approaches, {name: words}."""
+    """Return the verbs of each hypothesis and the names of the approaches, {name: words}."""
     words = approaches(sharp, bonus.changes(sharp), language)
     for h, row in zip(HYPOTHESES, rows, strict=True):
         words[h.name] = verdicts.verb(h, row["verdict"], language)
+        words[f"again.{h.name}"] = verdicts.verb(h, row["replication"], language)
     return words
 
 
@@ -151,12 +153,9 @@ def collect(logs):
     numbers |= {row["name"]: found.effect(row) for row in rows}
     numbers |= {f"earlier.{name}": found.effect(row) for name, row in found.earlier().items()}
     numbers |= {f"count.{name}": value for name, value in found.summary(rows).items()}
+    numbers |= {f"again.{name}": effect for name, effect in again[2].items()}
     states |= {row["name"]: row["verdict"] for row in rows}
-    for prefix, column in (("agree", "verdict"), ("again", "replication")):
-        shared = found.agreement(rows, column)
-        states |= {f"{prefix}.{relation}": state for relation, state in shared.items()}
-    [peak] = [row for row in rows if row["name"] == "size.4000.descent.loss"]
-    states[f"again.{peak['name']}"] = peak["replication"]
+    states |= {f"again.{row['name']}": row["replication"] for row in rows}
     states["replication"] = "yes" if again[0]["tested"] else "no"
     return {
         "numbers": {name: str(value) for name, value in numbers.items()},

@@ -8,6 +8,7 @@ from lab import stats
 from lab.stats import STOPS
 
 import numpy as np
+from scipy.stats import kendalltau
 
 import evidence
 from words import constants, interval, setting, settings, spread, text
@@ -28,6 +29,7 @@ def interpolation(different, shared):
             about["initialisation"] = start
             paths = [path for path in table if about.items() <= path.items()]
             found, cells = heights(paths)
+            found["error"] = spread(error_barriers(own), ".1f")
             rows.append([pair, setting(one), setting(two), start, *cells])
             d |= {f"{pair}.{start}.{name}": v for name, v in found.items() if one != two}
             if one == two:
@@ -62,7 +64,14 @@ def heights(paths):
     norms = [text(np.mean(column(paths, "none", f"weight_norm_{k}")), ".1f") for k in (1, 2)]
     far = [text(np.mean(column(paths, a, "distance")), ".1f") for a in ALIGNMENTS]
     share = d["removed"] if np.mean(plain) > 0.05 else "—"  # of next to nothing: no share
-    return d, [d["none"], d["weight_matching"], share, " / ".join(norms), " / ".join(far)]
+    return d, [d["none"], d["weight_matching"], share, ", ".join(norms), ", ".join(far)]
+
+
+def error_barriers(t):
+    """Return the barrier in test error of each seed, without matching, in points."""
+    t = t[t["alignment"] == "none"]
+    runs = [t[t["seed"] == seed] for seed in np.unique(t["seed"])]
+    return [100 * stats.barrier(run["alpha"], 1 - run["test_acc"]) for run in runs]
 
 
 def beyond(t):
@@ -108,8 +117,11 @@ def sensitivity(t, dataset, net):
         for name, size in ends.items():
             own = of_batch_size(rows[rows["batch_size"] == size])
             d |= {f"{stop}.{name}.{k}": v for k, v in own.items()}
-        means = [rows["test_acc"][rows["batch_size"] == size].mean() for size in sizes]
-        d[f"{stop}.acc_range"] = text(100 * np.ptp(means), ".1f")
+        taus = [
+            kendalltau(own["batch_size"], own["jacobian_norm_test"]).statistic
+            for own in (rows[rows["seed"] == seed] for seed in np.unique(rows["seed"]))
+        ]
+        d[f"{stop}.jacobian.seeds"] = ", ".join(text(tau) for tau in taus)
     return d, {}, {}
 
 

@@ -51,6 +51,11 @@ def stands_in_table(row):
     return row["family"] == "labels" or (equal and main)
 
 
+def mark(row):
+    """Return the mark of a hypothesis on which other seeds have another verdict, or ""."""
+    return "" if row["replication"] in (row["verdict"], "not tested") else "†"
+
+
 def effect(row):
     """Return the effect of a hypothesis as "effect [low, high]", "" if it was not tested."""
     numbers = [row[name] for name in ("effect", "low", "high")]
@@ -69,8 +74,8 @@ def table(rows, language):
     cells = []
     both = [pair for pair in zip(HYPOTHESES, rows, strict=True) if stands_in_table(pair[1])]
     for h, row in sorted(both, key=lambda pair: ORDER.index(pair[1]["verdict"])):
-        words = label(row, language), sentence(h, row["verdict"], language)
-        cells.append([*words, cited(h), effect(row)])
+        words = sentence(h, row["verdict"], language) + mark(row)
+        cells.append([label(row, language), words, cited(h), effect(row)])
     return cells
 
 
@@ -140,28 +145,18 @@ def counts(rows, language):
 
 
 def summary(rows):
-    """Return how many hypotheses there are, how many of each verdict, and the level of the rule."""
+    """Return how many hypotheses there are, how many of each verdict, and the level of the rule.
+
+    Also: how many are decided in earlier.csv, and how many of these were or are undecided alone.
+    """
     found = Counter(row["verdict"] for row in rows)
     numbers = {verdict: found[verdict] for verdict in VERDICTS}
     before = earlier()
     pairs = [(row, before[row["name"]]) for row in rows if row["name"] in before]
     newly = sum(then["verdict"] == "undecided" and changed(row, then) for row, then in pairs)
     lost = sum(row["verdict"] == "undecided" and changed(row, then) for row, then in pairs)
-    return numbers | {"all": len(rows), "level": LEVEL, "newly": newly, "lost": lost}
-
-
-def agreement(rows, column="verdict"):
-    """Return whether the networks of section 4 share a verdict, for each trend at equal train loss.
-
-    column: whose verdict; "replication" may lack a trend, as not all is repeated: "not tested".
-    """
-    of, states = {row["name"]: row[column] for row in rows}, {}
-    for relation in RELATIONS:
-        found = {of[f"sensitivity.{data}.{net}.train_loss.{relation}"] for data, net, _ in NETWORKS}
-        states[relation] = "yes" if len(found) == 1 else "no"
-        if "not tested" in found:
-            states[relation] = "not tested"
-    return states
+    numbers |= {"all": len(rows), "level": LEVEL, "earlier": len(pairs)}
+    return numbers | {"newly": newly, "lost": lost}
 
 
 def taus(rows):
@@ -178,6 +173,7 @@ def taus(rows):
             for data, net, _ in NETWORKS
             for stop in STOPS
         ]
-        decided = [of[name]["verdict"] in DECIDED for name in columns]
-        cells.append([relation, *zip(map(effect, map(of.get, columns)), decided, strict=True)])
+        own = [of[name] for name in columns]
+        shown = [(effect(row) + mark(row), row["verdict"] in DECIDED) for row in own]
+        cells.append([relation, *shown])
     return cells

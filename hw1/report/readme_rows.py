@@ -27,7 +27,10 @@ ROWS = [  # question, command, answers, finding with the names of facts.py in br
                 "size.50000.accuracy",
                 *(f"by the accuracy {x} on 50,000" for x in ("no", "yes", "unclear")),
             ),
-            ("size.4000.accuracy", *(f"{x} on 4,000" for x in ("no", "yes", "unclear"))),
+            (
+                "size.4000.accuracy",
+                *(f"{x} on 4,000" for x in ("no", "the widest is worse", "unclear")),
+            ),
         ],
         (
             "CNNs on {whole.train_size} CIFAR-10 images: the test loss is lowest,"
@@ -114,7 +117,8 @@ ROWS = [  # question, command, answers, finding with the names of facts.py in br
             " {sensitivity.cifar10.mlp.epochs.jacobian_norm_test.batch_size} and"
             " {sensitivity.cifar10.mlp.train_loss.jacobian_norm_test.batch_size}; CIFAR-10 CNN"
             " {sensitivity.cifar10.cnn.epochs.jacobian_norm_test.batch_size} and"
-            " {sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size}."
+            " {sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size}; the last within"
+            " each seed: {conv.cnn.train_loss.jacobian.seeds}."
         ),
         ["sensitivity_mnist", "sensitivity_cifar10"],
     ),
@@ -159,9 +163,9 @@ TIMED = {  # a comparison of benchmark.py, in words
 }
 PREDICTED = ["what was predicted", "source", "what we found", "effect", "verdict"]
 VERDICTS_TOLD = (
-    "{count.all} claims or questions of the literature, carried over to networks that two"
-    " processor cores can train, were written down, each with its statistic and its predicted"
-    " sign, before the run that is shown here, but after earlier runs with the same seeds; their"
+    "We wrote down {count.all} statements, each a claim or a question of the literature carried"
+    " over to networks that two processor cores can train, with its statistic and its predicted"
+    " sign, before the run that is shown here, but after earlier runs with the same seeds; the"
     " thresholds were chosen after one of those. The logs support {count.supported}, contradict"
     " {count.contradicted}, leave {count.undecided} undecided and cannot test {count.not"
     ' tested}: see [verdicts.csv](hw1/figures/verdicts.csv). "Contradicted" is said of the'

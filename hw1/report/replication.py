@@ -11,7 +11,7 @@ from collections import Counter
 from lab.tables import LOGS, described, read
 
 import verdicts
-from found import DECIDED, family_head, family_row
+from found import DECIDED, effect, family_head, family_row
 
 FOLDER = "replication"
 COUNTED = {  # of the statements that both sets of logs can test
@@ -42,14 +42,16 @@ def outcome(verdict, other):
 
 
 def compare(logs, wanted, rows):
-    """Note the other verdict in each row; return the numbers, and the table of README.md.
+    """Note the other verdict in each row.
 
+    Return the numbers, the table of README.md, and the other effect of each hypothesis.
     logs: the folder of the logs that led to `rows`, the verdicts; wanted: the logs to look for.
     """
     tables, machines = load(logs, wanted)
-    counts, gained = {name: Counter() for name in COUNTED}, 0
+    counts, gained, effects = {name: Counter() for name in COUNTED}, 0, {}
     for row, other in zip(rows, verdicts.decide(tables, whole=True), strict=True):
         row["replication"] = other["verdict"]
+        effects[row["name"]] = effect(other)
         if "not tested" not in (row["verdict"], other["verdict"]):
             for name in ("tested", outcome(row["verdict"], other["verdict"])):
                 counts[name][row["family"]] += 1
@@ -60,4 +62,4 @@ def compare(logs, wanted, rows):
     main = [log for log in wanted if LOGS[log[0]] == log[0]]  # others come with one of these
     missing = ["_".join(log) for log in main if log not in tables]
     about = {"seeds": ", ".join(map(str, seeds)), "device": "; ".join(machines)}
-    return numbers | about | {"missing": ", ".join(missing)}, table
+    return numbers | about | {"missing": ", ".join(missing)}, table, effects

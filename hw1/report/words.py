@@ -1,6 +1,7 @@
 """How the report writes a number and the settings of an experiment."""
 
 import ast
+import decimal
 import re
 
 from lab import HW1
@@ -22,6 +23,20 @@ def text(x, spec=".2f"):
         digits, power = f"{x:{spec}}".split("e")
         return digits.replace("-", "−") + "×10" + str(int(power)).translate(SUPERSCRIPT)
     return f"{x:{spec}}".replace("-", "−")
+
+
+def at_most(x, spec):
+    """Return the least number that is printed with so many digits and is not below x."""
+    if not np.isfinite(x):
+        return text(x)
+    digits, up = int(re.search(r"\d+", spec)[0]), decimal.ROUND_CEILING
+    if spec.endswith("e"):
+        found = decimal.Context(prec=digits + 1, rounding=up).create_decimal(float(x))
+    else:  # %
+        found = decimal.Decimal(float(x)).quantize(
+            decimal.Decimal(1).scaleb(-digits - 2), rounding=up
+        )
+    return text(float(found), spec)
 
 
 def spread(values, spec=".2f"):

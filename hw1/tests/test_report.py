@@ -4,6 +4,7 @@ import csv
 import html
 import itertools
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from lab import stats
 
 import made_up
+import numpy as np
 import pytest
 import typst
 from fontTools.ttLib import TTFont
@@ -24,8 +26,11 @@ import permutation
 import readme
 import verdicts
 from hypotheses import HYPOTHESES
+from words import at_most
 
 LANGUAGES = ("en", "zh")
+REPEATED = ["sharpness_mnist", "param_sweep_mnist", "interpolation_cifar10"]  # with other seeds
+REPEATED += ["sensitivity_mnist", "sensitivity_cifar10"]
 STATES = {"supported": "supported", "contradicted": "contradicted", "undecided": "undecided"}
 STATES["missing"] = "not tested"
 ABOUT = {  # of a .json beside a made-up log
@@ -104,7 +109,7 @@ def made(tmp_path_factory):
     shutil.copy(HW1 / "logs" / "benchmark.json", folder / "logs")
     shutil.copytree(HW1 / "logs" / "gpu", folder / "logs" / "gpu")
     (folder / "logs" / "replication").mkdir()
-    for name in ("sharpness_mnist", "param_sweep_mnist"):
+    for name in REPEATED:
         for kind in ("csv", "json"):
             shutil.copy(folder / "logs" / f"{name}.{kind}", folder / "logs" / "replication")
     return folder
@@ -221,6 +226,22 @@ def test_every_paper_that_is_cited_is_in_the_references():
     entries = re.findall(rf"\[(\w+).*? ((?:19|20)\d\d)\. .*{where}", listed)
     assert sorted(entries) == entries
     assert english | tested == set(entries)
+
+
+@pytest.mark.parametrize(
+    ("x", "spec", "shown"),
+    [
+        (4.3e-7, ".0e", "5×10⁻⁷"),
+        (9.2e-7, ".0e", "1×10⁻⁶"),
+        (5.01e-7, ".1e", "5.1×10⁻⁷"),
+        (0.5, ".0e", "5×10⁻¹"),
+        (0.09503, ".1%", "9.6%"),
+        (np.int64(3), ".0e", "3×10⁰"),
+        (math.nan, ".1%", "—"),
+    ],
+)
+def test_a_bound_is_rounded_up(x, spec, shown):
+    assert at_most(x, spec) == shown
 
 
 def test_a_changed_log_changes_the_text(run, prepared):
@@ -409,12 +430,11 @@ def test_every_verdict_has_a_wording_of_its_own(altered, prepared, language):
 
 
 def test_other_states_have_wordings_too(altered, prepared):
-    """The choices that follow no hypothesis: a schedule, a comparison, an agreement."""
+    """The choices that follow no hypothesis: a schedule, a comparison, other seeds."""
     ways = {"rl.schedule": ("linear", "constant"), "small.schedule": ("linear", "constant")}
     ways |= {"rl.confident": ("more", "less", "unclear"), "noise.fits": ("yes", "no")}
     ways |= {"path.longer": ("always", "sometimes", "never")}
-    ways["agree.jacobian_norm_test.batch_size"] = ways["replication"] = ("yes", "no")
-    ways["again.jacobian_norm_test.batch_size"] = ("yes", "no", "not tested")
+    ways["replication"] = ("yes", "no")
     ways["again.size.4000.descent.loss"] = verdicts.VERDICTS
     used = {name for name, _ in query(altered, "en", "<state>")}
     assert used - {h.name for h in HYPOTHESES} == set(ways)
@@ -450,8 +470,8 @@ def test_the_counts_are_those_of_all_verdicts(prepared):
 
 
 def test_equal_logs_repeat_every_verdict(prepared):
-    """The made-up replication has two of the logs, and so not every statement."""
-    families = {"sharpness", "predictors", "size"}
+    """The made-up replication has some of the logs, and so not every statement."""
+    families = {"line", "sensitivity", "sharpness", "predictors", "size"}
     head, tested, alike, undecided, once, opposite = prepared[1]["replication"]
     assert len(head) == len(tested) == 8
     assert all(
@@ -469,11 +489,12 @@ def test_equal_logs_repeat_every_verdict(prepared):
         ABOUT["device"],
     )
     missing = numbers["replication.missing"].split(", ")
-    assert "random_labels_mnist" in missing and len(missing) == 6
+    assert missing == ["random_labels_mnist", "param_sweep_cifar10", "interpolation_mnist"]
+    assert not any("†" in row[1] for row in prepared[1]["found"]["en"])
     assert f"(all but {missing[0]}, {missing[1]}" in "\n".join(readme.verdicts(prepared[1]))
 
 
-def test_a_reversed_replication_has_opposite_verdicts(run, prepared):
+def test_a_reversed_replication_has_opposite_verdicts(run, prepared, texts):
     states, where = prepared[1]["states"], run / "logs" / "replication"
     reverse(where / "sharpness_mnist.csv", "batch_size")
     build.main(["--out", str(run)])
@@ -484,8 +505,29 @@ def test_a_reversed_replication_has_opposite_verdicts(run, prepared):
     assert all({row["verdict"], row["replication"]} == set(found.DECIDED) for row in decided)
     elsewhere = [row for row in rows if row["family"] == "labels"]
     assert elsewhere and all(row["replication"] == "not tested" for row in elsewhere)
-    facts_of = prepare(run)[1]
+    folder, facts_of = prepare(run)
     assert facts_of["replication"][-1][-1] >= len(decided)
+    marked = [words for _, words, *_ in facts_of["found"]["en"] if words.endswith("†")]
+    assert "MNIST, equal train loss: the norm of the Hessian grows with the batch size†" in marked
+    for language, words in zip(LANGUAGES, ("; with other seeds it", "；換成別的種子"), strict=True):
+        assert words in words_of(folder, language) and words not in texts[language]
+
+
+def test_other_seeds_of_the_networks_are_told_alike_in_both_languages(run, texts):
+    where = run / "logs" / "replication"
+    reverse(where / "sensitivity_cifar10.csv", "batch_size")
+    change(where / "interpolation_cifar10.csv", "test_loss", 1, alignment="weight_matching")
+    folder, after = prepare(run)
+    shown = [dict(query(folder, language, "<number>")) for language in LANGUAGES]
+    assert shown[0] == shown[1]
+    assert shown[0]["again.line.matching.cnn"] != after["numbers"]["line.matching.cnn"]
+    verbs = [{name for name, _ in query(folder, language, "<verb>")} for language in LANGUAGES]
+    assert verbs[0] == verbs[1]
+    assert "again.sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size" in verbs[0]
+    for language, words in zip(
+        LANGUAGES, ("; with other seeds (", "；換成別的種子（"), strict=True
+    ):
+        assert words in words_of(folder, language) and words not in texts[language]
 
 
 def test_without_a_replication_nothing_is_said_of_one(run, prepared):
