@@ -5,7 +5,8 @@ Sources: Novak et al. 2018 (arXiv 1802.08760), Keskar et al. 2017 (1609.04836), 
 evaluation mode (dropout is off), over all examples; losses are in nats. They work for any PyTorch
 model that returns logits of shape (N, classes); x: (N, ...) with whatever shape the model takes,
 y: (N,) class numbers. A model that cannot be measured is a MeasureError with a sentence that says
-why; wrong arguments are a TypeError or a ValueError.
+why; wrong arguments are a TypeError or a ValueError. What a model computes under torch.no_grad
+counts as constant.
 """
 
 import math
@@ -14,7 +15,7 @@ from functools import partial
 from lab import say
 from lab.ascent import ball_rises, box_rises
 from lab.curvature import BATCH_SIZE, top_eigenpair
-from lab.landscape import derivative, landscape, mean, summed_loss
+from lab.landscape import by_input, derivative, landscape, mean, summed_loss
 from lab.private import MeasureError, prepare
 
 import numpy as np
@@ -42,10 +43,9 @@ def input_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):
 
     def rows(xb, yb):
         """Return the chunk's loss and norms of the input gradient, each summed, in nats."""
-        xb.requires_grad_()
-        loss = summed_loss(net, xb, yb)
+        loss = summed_loss(net, by_input(xb), yb)
         [slope] = derivative([loss], [xb])
-        return [loss, slope.flatten(1).norm(dim=1).double().sum()]
+        return [loss, slope.reshape(len(xb), -1).norm(dim=1).double().sum()]
 
     return float(mean(rows, net, x, y, batch_size)[1])
 
@@ -59,10 +59,9 @@ def jacobian_norm(model, x, *, batch_size=250):  # so few stay in the cache for 
 
     def rows(xb, _):
         """Return the chunk's probabilities, by class, and norms of the Jacobian, each summed."""
-        xb.requires_grad_()
-        totals = net(xb).softmax(1).sum(0)  # row i of a derivative is example i's own
+        totals = net(by_input(xb)).softmax(1).sum(0)  # row i of a derivative is example i's own
         slopes = (derivative([p], [xb], retain_graph=True)[0] for p in totals)
-        norms = [slope.flatten(1).norm(dim=1) for slope in slopes]
+        norms = [slope.reshape(len(xb), -1).norm(dim=1) for slope in slopes]
         return [totals, torch.stack(norms).double().norm(dim=0).sum()]
 
     return float(mean(rows, net, x, None, batch_size)[-1])
@@ -116,6 +115,7 @@ def sharpness(loss, norm, epsilon):
     This is the maximum in the ball at a critical point whose top eigenvalue is positive, and only
     there. MeasureError if not finite. Source: course slide; Dinh et al. 2017, section 2.
     """
+    _check_radius(epsilon)
     if not np.isfinite(loss + norm):
         raise MeasureError("The loss or the norm is not finite: sharpness has no value.")
     return norm * epsilon**2 / (2 * (1 + loss))
@@ -125,9 +125,10 @@ def ball_sharpness(model, x, y, epsilon, *, known=None, starts=4, steps=10, batc
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over ||theta' - theta|| <= epsilon, no unit.
 
     Gradient ascent from the gradient, and from the best end of `starts` ascents over a subset (from
-    its own gradient, its top eigenvector and random points) where that is higher still. epsilon:
-    a radius, or a list of radii for a list of maxima, which share some of the work. ValueError if
-    one is not positive. Source: course slide.
+    its own gradient, its top eigenvector and random points) where that is higher still. This is a
+    lower bound, which can be low in ReLU networks of a few units with a large epsilon: see whether
+    more starts change it. epsilon: a radius, or a list of radii for a list of maxima, which share
+    some of the work. ValueError if one is not positive. Source: course slide.
     """
     rises = partial(ball_rises, starts=starts, steps=steps, scale=torch.ones_like)
     return _maxima(rises, model, x, y, epsilon, known, batch_size)
@@ -148,19 +149,24 @@ def adaptive_sharpness(
 def box_sharpness(model, x, y, epsilon, *, known=None, batch_size=BATCH_SIZE):
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over |d theta_i| <= epsilon (|theta_i| + 1).
 
-    No unit. By L-BFGS-B from the gradient's corner; where the gradient is 0 also from the top
-    eigenvector's and from random points. epsilon and the errors: as in ball_sharpness. Source:
-    Keskar et al. 2017, metric 2.1 with A = I, without the factor of 100.
+    No unit. By ten iterations of L-BFGS-B from the gradient's corner; where the gradient is 0 also
+    from the top eigenvector's and from random points. Like their measure this is a lower bound of
+    the maximum. epsilon and the errors: as in ball_sharpness. Source: Keskar et al. 2017, metric
+    2.1 with A = I, without the factor of 100.
     """
     return _maxima(box_rises, model, x, y, epsilon, known, batch_size)
+
+
+def _check_radius(epsilon):
+    if not 0 < epsilon < np.inf:
+        raise ValueError(f"epsilon must be positive and finite, not {epsilon}.")
 
 
 def _maxima(rises, model, x, y, epsilon, known, batch_size):
     """Return what `rises` finds within one radius, or within each of a list of them."""
     radii = epsilon if isinstance(epsilon, (list, tuple)) else [epsilon]
     for radius in radii:
-        if not 0 < radius < np.inf:
-            raise ValueError(f"epsilon must be positive and finite, not {radius}.")
+        _check_radius(radius)
     data = prepare(model, x, y)
     known = known or landscape(*data, batch_size)(0.0)
     found = rises(*data, radii, known, batch_size=batch_size)

@@ -6,7 +6,7 @@ on networks like those of models.py, and both run the old and the new network on
 before they return: if an output has changed, that is a ValueError.
 """
 
-import copy
+from lab.private import duplicate
 
 import numpy as np
 import torch
@@ -72,7 +72,9 @@ def _weight_layers(model):
     names = {name for m in layers for name, _ in m.named_parameters()}
     if not names <= {"weight", "bias"} or len({p.data_ptr() for p in parameters}) < len(parameters):
         raise ValueError("Wanted plain weights: no shared, pruned, or normalised ones.")
-    copied = copy.deepcopy(model)
+    if not layers:
+        raise ValueError("The model has no layer with weights.")
+    copied = duplicate(model)
     return copied, [m for m in copied if type(m) not in UNITWISE]
 
 
@@ -98,7 +100,7 @@ def _permute(layer, after, order):
 
 def _checked(model, changed):
     """Return `changed` if it has the outputs of `model` on random inputs, else ValueError."""
-    old, new = (copy.deepcopy(net).cpu().double().eval() for net in (model, changed))
+    old, new = (duplicate(net).cpu().double().eval() for net in (model, changed))
     first = next(m for m in model if type(m) not in UNITWISE)
     for x in _inputs(first):
         try:

@@ -23,6 +23,8 @@ def ball_rises(net, x, y, radii, known, starts, steps, batch_size, scale):
 
     known: the loss and its gradient at theta; scale(theta): (P,) float64, the sides.
     """
+    if starts < 1:
+        raise ValueError(f"starts must be at least 1, not {starts}.")
     sides = scale(parameter_vector(net))
     some = slice(None, None, max(1, len(x) // SUBSET))
     few = x[some], y[some]

@@ -37,15 +37,30 @@ def mean(rows, net, x, y, batch_size):
     rows(xb, yb) returns a list of tensors with K elements in all, each the sum over a chunk's
     examples; chunks have batch_size examples. x: (N, ...); y: (N,), or None if there are no labels.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     total, dtype = 0, input_dtype(net, x)
     chunks = zip(x.split(batch_size), (x if y is None else y).split(batch_size), strict=True)
     with sdpa_kernel(SDPBackend.MATH):  # the fast kernels of attention lack a second derivative
         for xb, yb in chunks:
-            sums = rows(xb.to(dtype), yb)
+            try:
+                sums = rows(xb.to(dtype), yb)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # such as a float32 tensor that the model itself makes
+                message = f"The model fails on {len(xb)} examples in {dtype}: {first_line(error)}"
+                raise MeasureError(message) from error
             total = total + torch.cat([part.detach().flatten() for part in sums]).double()
     if not total.isfinite().all():
         raise MeasureError("The loss or a derivative of it is not finite: nothing can be measured.")
     return total / len(x)
+
+
+def by_input(xb):
+    """Return a chunk of the input, ready for a derivative by it."""
+    if not xb.is_floating_point():
+        raise MeasureError("The input consists of integers: there is no derivative by it.")
+    return xb.requires_grad_()
 
 
 def summed_loss(net, xb, yb):

@@ -982,8 +982,11 @@ def test_a_model_that_keeps_tensors_from_its_forward_pass(measure):
 def test_a_function_that_holds_on_to_the_parameters_is_an_error(measure):
     net = mlp()
     net[3].register_forward_hook(lambda _, inputs, out: out * net[1].bias[:5])
-    with pytest.raises(measures.MeasureError, match="refers to"):
-        measure(net, *batch(30))
+    for frozen in (False, True):
+        net.requires_grad_(not frozen)
+        with pytest.raises(measures.MeasureError, match="refers to"):
+            measure(net, *batch(30))
+        assert all(p.requires_grad is not frozen for p in net.parameters())
 
 
 @every_measure
@@ -992,11 +995,166 @@ def test_examples_that_depend_on_chance_or_on_each_other_are_an_error(measure):
 
     class Random(nn.Module):
         def forward(self, x):
-            return x + torch.randn_like(x)
+            return x + 1e-4 * torch.randn_like(x)
 
-    for net in (build(layers), nn.Sequential(*layers[:2], Random())):
+    class Drops(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, 0.01)  # training=True is the default
+
+    state = torch.get_rng_state()
+    for net in (build(layers), *(nn.Sequential(*layers[:2], part()) for part in (Random, Drops))):
         with pytest.raises(measures.MeasureError, match="chance or on other examples"):
             measure(net, *batch(30))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Tokens(nn.Module):
+    """Looks up vectors by integers."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.table(x).mean(1).tanh())
+
+
+@every_measure
+def test_integers_are_looked_up_in_tables(measure):
+    x, y = torch.arange(40).reshape(20, 2) % 7, torch.arange(20) % 3
+    if measure in (MEASURES["input_gradient_norm"], MEASURES["jacobian_norm"]):
+        with pytest.raises(measures.MeasureError, match="integers"):
+            measure(seeded(Tokens), x, y)
+    else:
+        expected = measure(OneHot(seeded(Tokens)), nn.functional.one_hot(x, 7).float(), y)
+        assert measure(seeded(Tokens), x, y) == pytest.approx(expected, 1e-5)
+        assert measure(seeded(Tokens), x.int(), y) == pytest.approx(expected, 1e-5)
+
+
+class OneHot(nn.Module):
+    """The same function as Tokens, by a matrix product."""
+
+    def __init__(self, tokens):
+        super().__init__()
+        self.table, self.head = tokens.table.weight, tokens.head
+
+    def forward(self, x):
+        return self.head((x @ self.table).mean(1).tanh())
+
+
+class FixedBatchNorm(nn.Sequential):
+    """The usual way to keep a part in evaluation mode, without the `return self` of PyTorch."""
+
+    def train(self, mode=True):
+        super().train(mode)
+
+
+class Partly(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.net, self.how = mlp(), forward
+
+    def forward(self, x):
+        return self.how(self.net, x)
+
+
+@torch.no_grad()
+def without_gradient(net, x):
+    return net(x)
+
+
+REFUSED = {  # what a model does, and a word of the sentence that says why it cannot be measured
+    "no gradient": (without_gradient, "no_grad"),
+    "transposed": (lambda net, x: net(x).T[:, :2], "logits"),
+}
+
+
+@every_measure
+def test_a_train_method_that_returns_nothing(measure):
+    x, y = batch(30)
+    assert measure(FixedBatchNorm(*mlp()), x, y) == measure(mlp(), x, y)
+
+
+@every_measure
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_measure_can_see_is_one_sentence(measure, name):
+    forward, word = REFUSED[name]
+    with pytest.raises((TypeError, measures.MeasureError), match=word):
+        measure(Partly(forward), *batch(30))
+
+
+@every_measure
+def test_parameters_that_are_not_real_are_refused(measure):
+    net = mlp()
+    net.extra = nn.Parameter(torch.zeros(2, dtype=torch.cfloat))
+    with pytest.raises(measures.MeasureError, match="real"):
+        measure(net, *batch(30))
+    net.extra = nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(measures.MeasureError, match="real"):
+        measure(net, *batch(30))
+
+
+@pytest.mark.parametrize("name", ["parameter_gradient_norm", "hessian_norm", *(
+    f"{kind}_sharpness" for kind in ("ball", "box", "adaptive"))])  # fmt: skip
+def test_a_model_that_makes_float32_itself_is_one_sentence(name):
+    """These measures compute in float64, if only for a fine tolerance."""
+    one = torch.eye(16)
+    net = Partly(lambda net, x: net(x.flatten(1) @ one))
+    options = {"tolerance": 1e-6} if name == "hessian_norm" else {}
+    with pytest.raises(measures.MeasureError, match="float64"):
+        MEASURES[name](net, *batch(30), **options)
+
+
+def test_examples_that_are_single_numbers():
+    net = Partly(lambda net, x: torch.stack([x, 2 * x.sin()], 1))
+    x, y = torch.linspace(-1, 1, 9), torch.arange(9) % 2
+    p = torch.stack([x, 2 * x.sin()], 1).softmax(1)
+    slope = torch.stack([torch.ones(9), 2 * x.cos()], 1)
+    slope_of_loss = ((p - torch.eye(2)[y]) * slope).sum(1)
+    wanted = float(slope_of_loss.abs().mean())
+    assert measures.input_gradient_norm(net, x, y) == pytest.approx(wanted, 1e-5)
+    slope_of_p = p[:, 0] * p[:, 1] * (slope[:, 0] - slope[:, 1])
+    wanted = math.sqrt(2) * float(slope_of_p.abs().mean())
+    assert measures.jacobian_norm(net, x) == pytest.approx(wanted, 1e-5)
+
+
+@every_measure
+def test_labels_of_other_types(measure):
+    x, y = batch(30)
+    expected = measure(mlp(), x, y)
+    for kind in (torch.int32, torch.uint8, torch.int16):
+        assert measure(mlp(), x, y.to(kind)) == expected
+    if measure is MEASURES["jacobian_norm"]:
+        return
+    for wrong in (y.float(), y[:, None], y[0], y[:20], y.bool()[:, None]):
+        with pytest.raises(ValueError, match="integers of shape"):
+            measure(mlp(), x, wrong)
+    with pytest.raises(ValueError, match="the 3 classes count from 0"):
+        measure(mlp(), x, y + 1)
+
+
+@pytest.mark.parametrize("name", ["input_gradient_norm", "jacobian_norm"])
+def test_large_finite_inputs_are_no_error(name):
+    """Their sum overflows in float32."""
+    x, y = torch.full((20, 1, 4, 4), 1e38), torch.arange(20) % 3
+    net = mlp()
+    with torch.no_grad():
+        net[1].weight.mul_(1e-38)
+    expected = 1e-38 * MEASURES[name](mlp(), torch.ones_like(x), y)
+    assert MEASURES[name](net, x, y) == pytest.approx(expected, 1e-3)
+
+
+def test_counts_and_radii_that_make_no_sense_are_refused():
+    data = (mlp(), *batch(30))
+    for name, measure in MEASURES.items():
+        with pytest.raises(ValueError, match="batch_size must be"):
+            measure(*data, batch_size=0)
+        if name in ("ball_sharpness", "adaptive_sharpness"):
+            with pytest.raises(ValueError, match="starts must be"):
+                measure(*data, starts=0)
+    for epsilon in (0, -1, math.inf, math.nan):
+        with pytest.raises(ValueError, match="epsilon must be"):
+            measures.sharpness(1.0, 1.0, epsilon)
 
 
 def test_wrong_arguments_are_refused_in_one_sentence():

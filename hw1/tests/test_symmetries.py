@@ -231,3 +231,23 @@ def test_match_weights_leaves_a_diverged_model_as_it_is():
         parameter.data.fill_(float("nan"))
     matched = symmetries.match_weights(reference, diverged)
     assert all(parameter.isnan().all() for parameter in matched.parameters())
+
+
+def test_a_layer_that_keeps_its_last_output_is_no_obstacle():
+    net, reference = mlp(), mlp(seed=1)
+    net[1].register_forward_hook(lambda layer, _, out: setattr(layer, "last", out))
+    expected = symmetries.match_weights(reference, mlp()), symmetries.rescale(mlp(), 3.0)
+    net(batch(5)[0])
+    with pytest.raises(RuntimeError):
+        copy.deepcopy(net)
+    found = symmetries.match_weights(reference, net), symmetries.rescale(net, 3.0)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+
+
+def test_a_model_without_weights_is_one_sentence():
+    net = nn.Sequential(nn.Flatten(), nn.ReLU())
+    with pytest.raises(ValueError, match="no layer with weights"):
+        symmetries.match_weights(net, net)
+    with pytest.raises(ValueError, match="no layer with weights"):
+        symmetries.rescale(net, 2.0)
