@@ -13,10 +13,11 @@ import math
 from functools import partial
 
 from lab import say
+from lab.arguments import prepare
 from lab.ascent import ball_rises, box_rises
 from lab.curvature import BATCH_SIZE, top_eigenpair
 from lab.landscape import by_input, derivative, landscape, mean, summed_loss
-from lab.private import MeasureError, prepare
+from lab.private import MeasureError
 
 import numpy as np
 import torch
