@@ -159,7 +159,7 @@ def box_sharpness(model, x, y, epsilon, *, known=None, batch_size=BATCH_SIZE):
 
 
 def _check_radius(epsilon):
-    if not 0 < epsilon < np.inf:
+    if not np.all((np.asarray(epsilon) > 0) & np.isfinite(epsilon)):
         raise ValueError(f"epsilon must be positive and finite, not {epsilon}.")
 
 

@@ -5,13 +5,12 @@ place, half precision, tensors left from its last forward pass, or made in infer
 """
 
 import warnings
-from contextlib import contextmanager
 
 from lab.private import MeasureError, WeightNorm, duplicate, input_dtype
 
 import torch
-from torch.autograd import grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 
 @torch.inference_mode(False)
@@ -24,11 +23,11 @@ def prepare(model, x, y=None):
     if not all(isinstance(tensor, torch.Tensor) for tensor in (x, x if y is None else y)):
         raise TypeError("x and y must be torch tensors: convert arrays with torch.from_numpy.")
     y = y if y is None else _labels(x, y)
-    if not len(x) or not x.isfinite().all():
-        raise MeasureError("There are no examples, or one of them is not finite.")
     kinds = {p.dtype for p in model.parameters()}
     if x.is_complex() or not all(kind.is_floating_point for kind in kinds):
         raise MeasureError("The input or the parameters are no real floating-point numbers.")
+    if not x.numel() or not torch.stack(x.aminmax()).isfinite().all():  # far faster than for each
+        raise MeasureError("There are no examples, or one of them is not finite.")
     half = kinds & {torch.float16, torch.bfloat16}
     device = "cpu" if x.device.type == "mps" else x.device
     net = duplicate(model).to(device=device, dtype=torch.float32 if half else None)
@@ -39,6 +38,8 @@ def prepare(model, x, y=None):
     classes = _try_out(net, model, x)
     if y is not None and y.dim() == 1 and y.max() >= classes:
         raise ValueError(f"A label is {y.max()}, but the {classes} classes count from 0.")
+    if y is not None and y.dim() == 2 and y.shape[1] != classes:
+        raise ValueError(f"y has {y.shape[1]} probabilities for each example of {classes} classes.")
     return net, x, y if y is None else y.detach().to(device, copy=True)
 
 
@@ -52,63 +53,63 @@ def _labels(x, y):
 
 
 def _try_out(net, model, x):
-    """See from a few examples that the output of the copy `net` means what it should.
+    """See from some examples that the output of the copy `net` means what it should.
 
     Return the number of classes.
     """
-    few = x[:4].to(input_dtype(net, x), copy=True)
-    few = few.requires_grad_(few.is_floating_point()).clone()
-    own = [few.device] if few.is_cuda else []
-    with torch.random.fork_rng(own), sdpa_kernel(SDPBackend.MATH), WeightNorm() as mode:
-        before = _generators(few)
-        with _thawed(model) as originals:
-            again, out = net(few[:2].clone()), net(few)
-            tied = _depends_on(out, originals)
-        drawn = not torch.equal(before, _generators(few))
-    if mode.used:
-        net.register_forward_pre_hook(mode.enter)
-        net.register_forward_hook(mode.leave, always_call=True)
+    some = x[:16].to(input_dtype(net, x), copy=True)
+    few, half = some[:4].clone(), -(-len(some) // 2)
+    times = -(-64 // len(some))  # so often that a little chance shows
+    with sdpa_kernel(SDPBackend.MATH), WeightNorm() as norm, Uses(model.parameters()) as outside:
+        out = net(few)
+        whole, part = net(some.clone()), net(some[:half].clone())
+        again = [net(some.clone()) for _ in range(times)]
+    if norm.used:
+        net.register_forward_pre_hook(norm.enter)
+        net.register_forward_hook(norm.leave, always_call=True)
     if few._version:  # it works in place: give it a copy each time
         net.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(), *inputs[1:]))
     if not isinstance(out, torch.Tensor) or out.dim() != 2 or len(out) != len(few):
         raise TypeError("The model must return one tensor of logits of shape (N, classes).")
-    if not out.isfinite().all():
+    if not whole.isfinite().all():
         raise MeasureError("The output of the model is not finite: nothing can be measured.")
-    if drawn or (out[:2] - again).abs().max() > 1e-2 * out.abs().max():  # far above rounding
+    chance = max((whole - other).abs().max() for other in again)
+    mixed = (whole[:half] - part).abs().max()
+    if max(chance * 100, mixed) > 1e-2 * whole.abs().max():  # both far above rounding
         raise MeasureError("The output for an example depends on chance or on other examples.")
-    if not out.requires_grad:
-        raise MeasureError("The output has no derivative: is there a torch.no_grad in the model?")
-    if tied:
+    if outside.found:
         raise MeasureError("A function inside the model refers to parameters from outside it.")
+    if not (out.requires_grad or _depends_on_input(net, few)):
+        message = "The output has no derivative: is there a torch.no_grad or argmax in the model?"
+        raise MeasureError(message)
     if out.shape[1] > 1 and out.min() >= 0 and (out.sum(1) - 1).abs().max() < 1e-3:
         message = "The model ends in a softmax, and the measures apply it again: leave it out."
         warnings.warn(message, stacklevel=5)
     return out.shape[1]
 
 
-def _depends_on(out, tensors):
-    """Return whether automatic differentiation leads from `out` to one of the tensors."""
-    if not (tensors and isinstance(out, torch.Tensor) and out.requires_grad):
-        return False
-    found = grad(out.sum(), tensors, allow_unused=True)
-    return any(slope is not None for slope in found)
+def _depends_on_input(net, x):
+    """Return whether automatic differentiation leads from the output to x.
 
-
-def _generators(x):
-    """Return the state of the random generators that a model may draw from where x is."""
-    own = [torch.cuda.get_rng_state(x.device)] if x.is_cuda else []
-    return torch.cat([torch.get_rng_state(), *own])
-
-
-@contextmanager
-def _thawed(model):
-    """Give the model's parameters, those that are frozen too, a derivative for a while."""
-    originals = [p for p in model.parameters() if not p.is_inference()]
-    frozen = [p for p in originals if not p.requires_grad]
+    Integers have no derivative: that is then no fault of the model, unless it has parameters.
+    """
+    if not x.is_floating_point():
+        return not list(net.parameters())
     try:
-        for parameter in frozen:
-            parameter.requires_grad_()
-        yield originals
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+        return net(x.clone().requires_grad_() * 1).requires_grad
+    except RuntimeError:
+        return False
+
+
+class Uses(TorchFunctionMode):
+    """Notes in `found` whether a function of PyTorch is given one of these tensors."""
+
+    def __init__(self, tensors):
+        super().__init__()
+        self.own, self.found = {id(tensor) for tensor in tensors}, False
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        for value in (*args, *(kwargs or {}).values()):
+            several = value if isinstance(value, (list, tuple)) else [value]
+            self.found |= any(id(part) in self.own for part in several)
+        return function(*args, **kwargs or {})

@@ -45,10 +45,10 @@ def mean(rows, net, x, y, batch_size):
         for xb, yb in chunks:
             try:
                 sums = rows(xb.to(dtype), yb)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:  # such as a float32 tensor that the model itself makes
-                message = f"The model fails on {len(xb)} examples in {dtype}: {first_line(error)}"
+            except RuntimeError as error:
+                if dtype != torch.float64 or "double" not in str(error).lower():
+                    raise
+                message = f"The model makes tensors that are not float64: {first_line(error)}"
                 raise MeasureError(message) from error
             total = total + torch.cat([part.detach().flatten() for part in sums]).double()
     if not total.isfinite().all():

@@ -46,10 +46,10 @@ class WeightNorm(TorchFunctionMode):
 def input_dtype(net, x):
     """Return the type to which each chunk of the input is converted: that of the parameters.
 
-    Integers that a layer looks up in a table stay what they are.
+    Integers for a layer that looks them up in a table stay what they are; uint8 means pixels.
     """
     lookup = any(isinstance(layer, (nn.Embedding, nn.EmbeddingBag)) for layer in net.modules())
-    own = lookup and not x.is_floating_point()
+    own = lookup and x.dtype in (torch.int32, torch.int64)
     return x.dtype if own else next((p.dtype for p in net.parameters()), x.dtype)
 
 

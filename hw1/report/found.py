@@ -147,7 +147,7 @@ def counts(rows, language):
 def summary(rows):
     """Return how many hypotheses there are, how many of each verdict, and the level of the rule.
 
-    Also: how many are decided in earlier.csv, and how many of these were or are undecided alone.
+    Also: how many are in earlier.csv, and how many of these were undecided then or are so now.
     """
     found = Counter(row["verdict"] for row in rows)
     numbers = {verdict: found[verdict] for verdict in VERDICTS}

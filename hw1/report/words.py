@@ -30,12 +30,11 @@ def at_most(x, spec):
     if not np.isfinite(x):
         return text(x)
     digits, up = int(re.search(r"\d+", spec)[0]), decimal.ROUND_CEILING
+    exact = decimal.Decimal(str(float(x)))  # as it is written: 0.1 is a little more in binary
     if spec.endswith("e"):
-        found = decimal.Context(prec=digits + 1, rounding=up).create_decimal(float(x))
+        found = decimal.Context(prec=digits + 1, rounding=up).create_decimal(exact)
     else:  # %
-        found = decimal.Decimal(float(x)).quantize(
-            decimal.Decimal(1).scaleb(-digits - 2), rounding=up
-        )
+        found = exact.quantize(decimal.Decimal(1).scaleb(-digits - 2), rounding=up)
     return text(float(found), spec)
 
 

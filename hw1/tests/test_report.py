@@ -234,6 +234,8 @@ def test_every_paper_that_is_cited_is_in_the_references():
         (4.3e-7, ".0e", "5×10⁻⁷"),
         (9.2e-7, ".0e", "1×10⁻⁶"),
         (5.01e-7, ".1e", "5.1×10⁻⁷"),
+        (0.001, ".0e", "1×10⁻³"),  # a little more in binary
+        (0.1, ".1%", "10.0%"),
         (0.5, ".0e", "5×10⁻¹"),
         (0.09503, ".1%", "9.6%"),
         (np.int64(3), ".0e", "3×10⁰"),
@@ -509,7 +511,7 @@ def test_a_reversed_replication_has_opposite_verdicts(run, prepared, texts):
     assert facts_of["replication"][-1][-1] >= len(decided)
     marked = [words for _, words, *_ in facts_of["found"]["en"] if words.endswith("†")]
     assert "MNIST, equal train loss: the norm of the Hessian grows with the batch size†" in marked
-    for language, words in zip(LANGUAGES, ("; with other seeds it", "；換成別的種子"), strict=True):
+    for language, words in zip(LANGUAGES, (" (with other seeds it", "（換成別的種子"), strict=True):
         assert words in words_of(folder, language) and words not in texts[language]
 
 
