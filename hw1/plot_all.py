@@ -118,11 +118,13 @@ def interpolation(logs, about):
                     rows = stats.along(logs[start], pair, ends[0], alignment)
                     panels(row[:2], rows, "alpha", metrics, [color] * 2, marks=False, log=["loss"])
         barrier_rows(row[2], found, ends)
-        row[2].set_title(label(pair), size=8)
-        for ax, (alpha, side) in itertools.product(row[:2], enumerate(("right", "left"))):
-            ax.axvline(alpha, color=GREY, lw=0.7, zorder=0.5)
-            words = f"{label(pair) * (alpha == 0)} {ends[0][alpha]} "
-            ax.text(alpha, 1.04, words, transform=ax.get_xaxis_transform(), ha=side, size=8)
+        one, two = ends[0]
+        for ax in row:
+            ax.set_title(label(pair), size=8)
+        for ax in row[:2]:
+            ax.set_xlabel(f"{label('alpha')}  ({one} at 0, {two} at 1)")
+            for alpha in (0, 1):
+                ax.axvline(alpha, color=GREY, lw=0.7, zorder=0.5)
     return legend(fig, keys.values(), [BLACK] * 2, dense=True), {"barriers": table}
 
 
