@@ -29,7 +29,7 @@ ROWS = [  # question, command, answers, finding with the names of facts.py in br
             ),
             (
                 "size.4000.accuracy",
-                *(f"{x} on 4,000" for x in ("no", "the widest is worse", "unclear")),
+                *("no on 4,000", "but on 4,000 the widest is worse", "unclear on 4,000"),
             ),
         ],
         (
