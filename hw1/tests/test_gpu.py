@@ -154,7 +154,7 @@ class Drops(torch.nn.Module):
 @needs_gpu
 def test_chance_on_the_gpu_is_seen():
     x, y, *_ = data.load("digits", device="cuda")
-    net = train.network(SETTING, device="cuda")
+    net = train.network(SETTING | {"model": MODELS[0]}, device="cuda")
     with pytest.raises(measures.MeasureError, match="chance"):
         measures.hessian_norm(torch.nn.Sequential(*net, Drops()), x, y)
     assert measures.jacobian_norm(net, x) > 0
