@@ -6,7 +6,7 @@ place, half precision, tensors left from its last forward pass, or made in infer
 
 import warnings
 
-from lab.private import MeasureError, WeightNorm, duplicate, input_dtype
+from lab.private import MeasureError, duplicate, input_dtype
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -22,7 +22,6 @@ def prepare(model, x, y=None):
     """
     if not all(isinstance(tensor, torch.Tensor) for tensor in (x, x if y is None else y)):
         raise TypeError("x and y must be torch tensors: convert arrays with torch.from_numpy.")
-    y = y if y is None else _labels(x, y)
     kinds = {p.dtype for p in model.parameters()}
     if x.is_complex() or not all(kind.is_floating_point for kind in kinds):
         raise MeasureError("The input or the parameters are no real floating-point numbers.")
@@ -36,19 +35,19 @@ def prepare(model, x, y=None):
         parameter.requires_grad_()
     x = (x.clone() if x.is_inference() else x.detach()).to(device)
     classes = _try_out(net, model, x)
-    if y is not None and y.dim() == 1 and y.max() >= classes:
-        raise ValueError(f"A label is {y.max()}, but the {classes} classes count from 0.")
-    if y is not None and y.dim() == 2 and y.shape[1] != classes:
-        raise ValueError(f"y has {y.shape[1]} probabilities for each example of {classes} classes.")
-    return net, x, y if y is None else y.detach().to(device, copy=True)
+    return net, x, y if y is None else _labels(x, y, classes).detach().to(device, copy=True)
 
 
-def _labels(x, y):
+def _labels(x, y, classes):
     """Return y, class numbers (N,) or probabilities (N, classes), as cross_entropy takes it."""
     if y.shape[:1] != x.shape[:1] or y.dim() != 1 + y.is_floating_point():
         raise ValueError("y must be integers of shape (N,), a class number for each row of x.")
     if (y < 0).any():
         raise ValueError("A label is negative: leave out the examples that are to be ignored.")
+    if y.dim() == 2 and y.shape[1] != classes:
+        raise ValueError(f"y has {y.shape[1]} probabilities for each example of {classes} classes.")
+    if y.dim() == 1 and y.max() >= classes:
+        raise ValueError(f"A label is {y.max()}, but the {classes} classes count from 0.")
     return y if y.is_floating_point() else y.long()
 
 
@@ -58,28 +57,27 @@ def _try_out(net, model, x):
     Return the number of classes.
     """
     some = x[:16].to(input_dtype(net, x), copy=True)
-    few, half = some[:4].clone(), -(-len(some) // 2)
+    given, half = some.clone(), -(-len(some) // 2)
     times = -(-64 // len(some))  # so often that a little chance shows
     with sdpa_kernel(SDPBackend.MATH), WeightNorm() as norm, Uses(model.parameters()) as outside:
-        out = net(few)
-        whole, part = net(some.clone()), net(some[:half].clone())
+        out, part = net(given), net(some[:half].clone())
         again = [net(some.clone()) for _ in range(times)]
     if norm.used:
         net.register_forward_pre_hook(norm.enter)
         net.register_forward_hook(norm.leave, always_call=True)
-    if few._version:  # it works in place: give it a copy each time
+    if given._version:  # it works in place: give it a copy each time
         net.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(), *inputs[1:]))
-    if not isinstance(out, torch.Tensor) or out.dim() != 2 or len(out) != len(few):
+    if not isinstance(out, torch.Tensor) or out.dim() != 2 or len(out) != len(some):
         raise TypeError("The model must return one tensor of logits of shape (N, classes).")
-    if not whole.isfinite().all():
+    if not out.isfinite().all():
         raise MeasureError("The output of the model is not finite: nothing can be measured.")
-    chance = max((whole - other).abs().max() for other in again)
-    mixed = (whole[:half] - part).abs().max()
-    if max(chance * 100, mixed) > 1e-2 * whole.abs().max():  # both far above rounding
+    chance = max((out - other).abs().max() for other in again)
+    mixed = (out[:half] - part).abs().max()
+    if max(chance * 100, mixed) > 1e-2 * out.abs().max():  # both far above rounding
         raise MeasureError("The output for an example depends on chance or on other examples.")
     if outside.found:
         raise MeasureError("A function inside the model refers to parameters from outside it.")
-    if not (out.requires_grad or _depends_on_input(net, few)):
+    if not (out.requires_grad or _depends_on_input(net, some)):
         message = "The output has no derivative: is there a torch.no_grad or argmax in the model?"
         raise MeasureError(message)
     if out.shape[1] > 1 and out.min() >= 0 and (out.sum(1) - 1).abs().max() < 1e-3:
@@ -99,6 +97,27 @@ def _depends_on_input(net, x):
         return net(x.clone().requires_grad_() * 1).requires_grad
     except RuntimeError:
         return False
+
+
+class WeightNorm(TorchFunctionMode):
+    """Weight norm by its formula: the second derivative of PyTorch's fused one is wrong.
+
+    Its gradient takes the norm of v for a constant (seen in PyTorch 2.13).
+    """
+
+    used = False
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is not torch._weight_norm:
+            return function(*args, **kwargs or {})
+        self.used, (v, g, dim) = True, args
+        return v * (g / torch.norm_except_dim(v, 2, dim))
+
+    def enter(self, *_):
+        self.__enter__()
+
+    def leave(self, *_):
+        self.__exit__(None, None, None)
 
 
 class Uses(TorchFunctionMode):
