@@ -132,9 +132,9 @@ def collect(logs):
     """Return all facts of the logs in a folder, and a row for each hypothesis (see verdicts.py)."""
     t, about = load(logs)
     rows = guarded(logs, "bash hw1/run_all.sh", verdicts.decide, t)
-    again = guarded(logs / replication.FOLDER, *AGAIN, logs, WANTED, rows)
+    told, repeated, effects = guarded(logs / replication.FOLDER, *AGAIN, logs, WANTED, rows)
     parts = {"run": guarded(logs, "bash hw1/run_all.sh", costs.run_details, about)}
-    parts |= {"replication": (again[0], {}, {}), "pred": (bonus.predictors(rows), {}, {})}
+    parts |= {"replication": (told, {}, {}), "pred": (bonus.predictors(rows), {}, {})}
     for part, function, log, *more in SECTIONS:
         arguments = [t[log], *(t.get(m, m) for m in more)]
         path = logs / f"{'_'.join(log)}.csv"
@@ -153,10 +153,10 @@ def collect(logs):
     numbers |= {row["name"]: found.effect(row) for row in rows}
     numbers |= {f"earlier.{name}": found.effect(row) for name, row in found.earlier().items()}
     numbers |= {f"count.{name}": value for name, value in found.summary(rows).items()}
-    numbers |= {f"again.{name}": effect for name, effect in again[2].items()}
+    numbers |= {f"again.{name}": effect for name, effect in effects.items()}
     states |= {row["name"]: row["verdict"] for row in rows}
     states |= {f"again.{row['name']}": row["replication"] for row in rows}
-    states["replication"] = "yes" if again[0]["tested"] else "no"
+    states["replication"] = "yes" if told["tested"] else "no"
     return {
         "numbers": {name: str(value) for name, value in numbers.items()},
         "tables": tables | {"sens.taus": found.taus(rows)},
@@ -167,6 +167,6 @@ def collect(logs):
         "found": {language: found.table(rows, language) for language in LANGUAGES},
         "predicted": found.predicted(rows),
         "differs": {language: found.differs(rows, language) for language in LANGUAGES},
-        "replication": again[1],
+        "replication": repeated,
         "counts": {language: found.counts(rows, language) for language in LANGUAGES},
     }, rows

@@ -10,6 +10,7 @@ from lab.stats import STOPS
 import numpy as np
 from scipy.stats import kendalltau
 
+import curves
 import evidence
 from words import constants, interval, setting, settings, spread, text
 
@@ -71,7 +72,7 @@ def error_barriers(t):
     """Return the barrier in test error of each seed, without matching, in points."""
     t = t[t["alignment"] == "none"]
     runs = [t[t["seed"] == seed] for seed in np.unique(t["seed"])]
-    return [100 * stats.barrier(run["alpha"], 1 - run["test_acc"]) for run in runs]
+    return [100 * curves.error_barrier({"none": run}) for run in runs]
 
 
 def beyond(t):

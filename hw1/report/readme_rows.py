@@ -29,7 +29,9 @@ ROWS = [  # question, command, answers, finding with the names of facts.py in br
             ),
             (
                 "size.4000.accuracy",
-                *("no on 4,000", "but on 4,000 the widest is worse", "unclear on 4,000"),
+                "no on 4,000",
+                "but on 4,000 the widest is worse",
+                "unclear on 4,000",
             ),
         ],
         (
