@@ -22,6 +22,7 @@ sys.path.insert(0, str(HW1))  # run_all.sh runs this file, whose folder is not t
 
 from lab import IDLE, say
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # they ask this program to end
 SECONDS_TO_END = 3  # then an experiment is killed; it would go on from its last checkpoint
 
 
@@ -79,9 +80,9 @@ def wait(running):
 
 
 def note_signals():
-    """Return a list to which the signals are added that ask this program to end."""
+    """Return a list to which those of SIGNALS are added that arrive."""
     signals = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as it is in a background job
             signal.signal(number, lambda number, _: signals.append(number))
     return signals
@@ -106,4 +107,7 @@ def main(words):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_code = main(sys.argv[1:])
+    # While Python ends, signals have their usual effect again: a second Ctrl-C would kill it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    sys.exit(exit_code)
