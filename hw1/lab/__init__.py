@@ -8,6 +8,7 @@ sentence if its current folder was deleted, in which PyTorch cannot be imported.
 
 import gc
 import os
+import shutil
 import signal
 import sys
 from contextlib import contextmanager
@@ -17,10 +18,17 @@ HW1 = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C has ended
 IDLE = "HW1_IDLE"  # run_all.sh sets it (lab/in_turn.py): experiments may overlap
 CLEAR_LINE = "\r\033[K"
+TEMPORARY = []  # folders that Python removes at its end, which `_end` cuts short
+
+
+def _end(code):
+    for folder in TEMPORARY:
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(code)
 
 
 def _end_quietly(*_):
-    os._exit(INTERRUPTED)
+    _end(INTERRUPTED)
 
 
 def is_script():
@@ -43,7 +51,7 @@ def end_if_script(code):
     if signal.getsignal(signal.SIGINT) is _end_quietly:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        _end(code)
 
 
 def say(text, stream="stdout"):

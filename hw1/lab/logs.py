@@ -40,6 +40,14 @@ def about(args, data_digest, tasks, fingerprint, core_gflops):
     }
 
 
+def lock(out):
+    """Return a lock for the files of a folder that several experiments write.
+
+    These are packages.txt and the figures that are drawn from more than one log.
+    """
+    return FileLock(out / "checkpoints" / "logs.lock")
+
+
 def write(path, columns, rows, about):
     """Write PATH.csv, PATH.json and packages.txt (the versions of all packages); say what was done.
 
@@ -55,7 +63,7 @@ def write(path, columns, rows, about):
     kept = _keep_earlier(path, about)
     contents = {f"{path.name}.csv": text.getvalue(), "packages.txt": provenance.packages()}
     contents[f"{path.name}.json"] = json.dumps(about, indent=2) + "\n"
-    with FileLock(path.parent.parent / "checkpoints" / "logs.lock"):  # packages.txt is everyone's
+    with lock(path.parent.parent):
         for name, content in contents.items():
             tables.write(path.with_name(name), methodcaller("write_text", content))
     return [*kept, f"wrote {path}.csv"]

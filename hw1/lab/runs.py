@@ -117,16 +117,17 @@ def _check_tasks(columns, tasks, measure, check):
         raise SettingError(f"a task may hold plain values only: {error}") from None
 
 
-def draw(args, logs):
+def draw(args, names):
     """Draw the figures of these logs, if they are wanted; return plot_all.py's exit code."""
     if args.no_figures:
         return 0
-    scripts = {LOGS[log] for log in logs if log in LOGS}  # a copy of a script has another name
+    scripts = {LOGS[name] for name in names if name in LOGS}  # a copy of a script has another name
     if not scripts:
-        say(f"{args.script}: plot_all.py knows no figure of {', '.join(logs)}")
+        say(f"{args.script}: plot_all.py knows no figure of {', '.join(names)}")
         return 0
     command = [sys.executable, HW1 / "plot_all.py", "--out", args.out, "--dataset", args.dataset]
-    return subprocess.run([*command, "--only", *sorted(scripts)], check=False).returncode
+    with logs.lock(args.out):
+        return subprocess.run([*command, "--only", *sorted(scripts)], check=False).returncode
 
 
 def load(script, out=HW1, stop="epochs", **wanted):

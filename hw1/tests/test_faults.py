@@ -20,17 +20,19 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import cache, digests, flags, parallel, runs, settings, start
+from lab import cache, digests, flags, logs, parallel, runs, settings, start
 
 import kill
 import pytest
 import torch
+from filelock import Timeout
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import random_labels
@@ -294,6 +296,22 @@ def test_a_copy_of_a_script_draws_the_figure_of_its_log(monkeypatch, tmp_path, c
     assert "my_random_labels: plot_all.py knows no figure of my_log" in capsys.readouterr().out
 
 
+def test_two_scripts_draw_their_common_figure_one_after_the_other(monkeypatch, tmp_path):
+    """Both wrote one unfinished file, and one of them renamed what the other was writing."""
+    args, waited = arguments(monkeypatch, tmp_path), []
+    args.no_figures = False
+    assert run(args) == 0
+
+    def plot(*_, **__):
+        with pytest.raises(Timeout):
+            logs.lock(tmp_path).acquire(timeout=0)
+        waited.append(True)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", plot)
+    assert runs.draw(args, {"random_labels": ()}) == 0 and waited
+
+
 def test_a_thread_can_run_an_experiment(monkeypatch, tmp_path):
     """Only the main thread may set what Ctrl-C does."""
     args = arguments(monkeypatch, tmp_path)
@@ -380,6 +398,14 @@ def undisturbed(tmp_path_factory):
     return hw1, kill.contents(folder / "out"), seconds
 
 
+@pytest.fixture
+def temporary(monkeypatch):
+    """The folder of all temporary files; its path is short enough for a socket below it."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
 def until(text, out, seconds=60):
     """Wait for a text among a script's messages."""
     end = time.monotonic() + seconds
@@ -434,9 +460,9 @@ def test_a_script_runs_without_what_windows_lacks(undisturbed, tmp_path):
 @pytest.mark.parametrize("seconds", [0.3, 0.7, 1.1, 1.5])
 @pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGKILL", -9)])
 def test_ctrl_c_during_the_imports_is_quiet_and_nothing_survives(
-    undisturbed, tmp_path, seconds, sent, code
+    undisturbed, tmp_path, temporary, seconds, sent, code
 ):
-    """It was a traceback: PyTorch takes two seconds to import."""
+    """It was a traceback: PyTorch takes two seconds to import. A folder for a socket was left."""
     process = kill.start(undisturbed[0], "param_sweep", tmp_path / "out")
     time.sleep(seconds)
     if sent == "SIGINT":
@@ -445,6 +471,7 @@ def test_ctrl_c_during_the_imports_is_quiet_and_nothing_survives(
         process.kill()
     assert process.wait(10) == code and kill.gone(process.pid, 60)  # the server imports to its end
     assert "Traceback" not in (tmp_path / "out.log").read_text()
+    assert sent == "SIGKILL" or not list(temporary.iterdir())
 
 
 BLIND = """
@@ -546,13 +573,14 @@ def test_what_another_program_holds_in_shared_memory_is_not_left_over():
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_says_how_to_go_on(undisturbed, tmp_path, jobs):
+def test_ctrl_c_says_how_to_go_on(undisturbed, tmp_path, temporary, jobs):
     (hw1, wanted, _), out = undisturbed, tmp_path / "out"
     process = kill.start(hw1, "param_sweep", out, "--jobs", jobs)
     until("3 to do", out)
     time.sleep(0.4)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 130 and kill.gone(process.pid, 30)
+    assert not list(temporary.iterdir())
     messages = Path(f"{out}.log").read_text()
     assert messages.endswith("is kept, and the same command goes on from there\n")
     assert "Traceback" not in messages
