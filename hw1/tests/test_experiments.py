@@ -184,11 +184,17 @@ def test_interpolation_ends_at_the_models_and_alpha_never_compounds():
     assert all(torch.equal(p, q) for p, q in zip(before, after, strict=True))
 
 
-def test_the_rows_of_a_path_equal_direct_evaluation():
-    """Mixing the first layer's outputs is mixing its weights; at 0 and 1, the two models."""
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "normalised weights"])
+def test_the_rows_of_a_path_equal_direct_evaluation(plain):
+    """Mixing the first layer's outputs is mixing its weights; at 0 and 1, the two models.
+
+    That is not so where the weights are computed from others: there the whole line was wrong.
+    """
     tensors = data.load("digits")
     base = train.SETTING | {"dataset": "digits", "model": "mlp-64-32-16-10"}
     first, second = (train.network(base | {"seed": seed}) for seed in (0, 1))
+    for model in [] if plain else [first, second]:
+        nn.utils.parametrizations.weight_norm(model[1])
     path = dict(line.along(first, second, [-1.0, 0.0, 0.3, 1.0, 2.0], *tensors))
     direct = {a: line.interpolate(first, second, a) for a in path} | {0: first, 1: second}
     for alpha, found in path.items():
