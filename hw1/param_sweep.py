@@ -6,9 +6,9 @@ is the test loss lowest, and does test accuracy fall? (2) One hidden layer on 4,
 first reaches zero, and fall again beyond it? That is called double descent. (Belkin et al. 2019,
 arXiv 1812.11118; Nakkiran et al. 2020, 1912.02292.)
 
-Found: (1) the test loss is lowest at 6,362 of 836,554 parameters with 4,000 images and at 24,234 of
-210,922 with all; (2) it is 1.03 at 6,370 parameters, 2.14 at 27,040 and 0.86 at 407,050. That took
-48 and 3 minutes on two cores of an Intel Xeon.
+Found: (1) the test loss is lowest at 6,362 parameters with 4,000 images (the widest network has
+836,554) and at 24,234 with all (the widest has 210,922); (2) it is 1.03 at 6,370 parameters, 2.14
+at 27,040 and 0.86 at 407,050. That took 48 and 3 minutes on two cores of an Intel Xeon.
 
     python hw1/param_sweep.py                    # (1)
     python hw1/param_sweep.py --dataset mnist    # (2)

@@ -1,7 +1,7 @@
 """Can a network fit random labels?
 
 Claim: 784-256-256-256-10 (335,114 parameters) fits 60,000 MNIST images whose labels are all
-shuffled, while its test accuracy stays at chance; with true labels the same network and recipe
+shuffled, while its test accuracy ends at chance; with true labels the same network and recipe
 generalise. So the number of parameters alone cannot explain why they do. (Zhang et al. 2017, arXiv
 1611.03530, figure 1.)
 

@@ -4,9 +4,9 @@
 and does it go with the test loss? Sharpness is measured as the slide's ||H|| eps^2 / (2 (1 + L)),
 as the maximum in the ball of radius eps itself, in the box of Keskar et al. (2017, arXiv
 1609.04836, metric 2.1), and in the ball that scales with each weight (Kwon et al. 2021,
-2102.11600); all over the whole training split. (2) Dinh et al. (2017, 1703.04933): the first
-weights of a trained network times alpha and the next ones divided by it are the same function.
-Which measures change?
+2102.11600); all over the whole training split. (2) Which measures change if the first layer of a
+trained network is multiplied by alpha and the next one divided by it, which leaves its function as
+it is (Dinh et al. 2017, 1703.04933)?
 
 Found: (1) at equal train loss ||H|| grows from 3.4 to 18.8 with the batch size, but its tau with
 the test loss, -0.27, is no clear correlation; (2) alpha = 100 multiplies ||H|| by 4,065. That took

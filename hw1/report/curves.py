@@ -78,7 +78,8 @@ def sweep(line, value, dataset, train_size, corruption=0.0, beyond=False):
         end = np.sort(last_epoch(t), order="n_params")
         seeds = [end[end["seed"] == seed] for seed in np.unique(end["seed"])]
         if beyond and not all(max(run["train_acc"][:-1]) >= FITTED for run in seeds):
-            raise NotTested(f"no width is beyond the narrowest that fits the {train_size:,} images")
+            fits = f"fits {FITTED:.1%} of the {train_size:,} labels"
+            raise NotTested(f"the sweep does not go beyond a width that {fits}")
         return {"value": [value(run) for run in seeds], "line": line}
 
     return data

@@ -59,8 +59,8 @@ SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "eve
      "MNIST: final test accuracy {verb} with the share of shuffled labels",
      "MNIST：最後的測試準確率隨標籤打亂的比例增加{verb}", "trend"),
     *[(f"sensitivity.{data}.{net}.longer", 1, HOFFER, evidence.gain(data, net),
-       (f"{name}: test accuracy at equal train loss, less that at equal epochs, {{verb}} with the"
-        " batch size"),
+       (f"{name}: the gain in test accuracy from equal epochs to equal train loss {{verb}} with"
+        " the batch size"),
        f"{name}：相同訓練損失與相同 epoch 數之間，測試準確率之差隨批次大小增加{{verb}}", "trend")
       for data, net, name in NETWORKS],
     ("labels.fits", 1, ZHANG, curves.labels(0.995, curves.last("train_acc"), 1),
