@@ -60,8 +60,10 @@ def title(setting, others):
     """Name a setting by the columns in which the settings of its log differ."""
     values = {c: {dict(other).get(c) for other in others} for c, _ in setting}
     varied = [(c, v) for c, v in setting if len(values[c]) > 1 and v]
-    shown = [f"{c} {v}" for c, v in varied if c not in ("model", "n_params")]
-    return ", ".join(shown) or "its only setting"
+    shown = [c for c, _ in varied if c not in ("model", "n_params")]
+    if len({tuple(dict(other).get(c) for c in shown) for other in others}) < len({*others}):
+        shown.insert(0, "model")  # else the other columns tell the networks apart
+    return ", ".join(f"{c} {dict(setting)[c]}" for c in shown) or "its only setting"
 
 
 def machines(pairs):
@@ -86,12 +88,17 @@ def compare(path, other):
         some = f" in the {len(lines) - 1} rows that both have" if len(lines) < len(theirs) else ""
         return [f"the same bytes{some}"], []
     commands = [described(p).get("command", "").replace("=", " ") for p in (path, other)]
-    hidden = "--quick" if "train_size" in lines[0].split(",") else r"--quick|--train-size \w+"
+    columns = lines[0].split(",")
+    hidden = "--quick" + r"|--train-size \w+" * ("train_size" not in columns)
+    hidden += r"|--epochs \w+" * ("epoch" not in columns)
     made = [" ".join(re.findall(hidden, command)) for command in commands]
     if made[0] != made[1]:  # by flags that this CSV does not show
         flags = [flag or "the default" for flag in made]
         return ["not comparable: {} instead of {}".format(*flags)], []
     say, found = differences(own, committed), compare_means(own, committed)
+    digests = {described(p).get("data_digest") for p in (path, other)} - {None}
+    if len(digests) > 1:
+        say.append("the data are not those of the committed log: its .json may have a data_note")
     if not found and own.keys() & committed.keys():
         say = ["not comparable: the committed log does not tell the spread over seeds", *say]
     return say or ["not comparable: it has no measured values"] * (not found), found
@@ -113,7 +120,8 @@ def judge(found, failed):
 
 def main():
     """Compare every log, judge them all together, and return the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    title = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
     add = parser.add_argument
     add("folder", type=folder, metavar="DIR", help="your logs are in DIR/logs or in DIR")
     add(
@@ -124,22 +132,24 @@ def main():
         help="committed logs (default: hw1/logs)",
     )
     args = parser.parse_args()
-    here, logs, found, told = args.folder, args.logs, {}, []
+    here, logs, found, told, bad = args.folder, args.logs, {}, [], []
     here = here / "logs" if os.path.isdir(here / "logs") else here
     for path in sorted(here.glob("*.csv")) if os.path.isdir(here) else []:
         other = logs / path.name
         try:
             if path.stem != "benchmark":
-                found[path.stem] = compare(path, other)
                 told.append((described(path), described(other)))
+                found[path.stem] = compare(path, other)
         except (OSError, ValueError, csv.Error) as error:
-            parser.exit(2, f"check: {path} cannot be compared with {other}: {error}\n")
+            bad.append(f"check: {path} cannot be compared with {other}: {error}")
     failed = significant([test for _, some in found.values() for test in some])
     for name, (say, some) in found.items():
         for line in judge(some, failed) + say:
             lab.say(f"{name}: {line}")
-    if all(not some and "not comparable" in say[0] for say, some in found.values()):
-        parser.exit(2, f"check: {here} has no log that can be compared with one in {logs}\n")
+    if not bad and all(not some and "not comparable" in say[0] for say, some in found.values()):
+        bad.append(f"check: {here} has no log that can be compared with one in {logs}")
+    if bad:
+        parser.exit(2, "\n".join([*bad, ""]))
     lab.say(machines(told))
     return 1 if failed or lab.say.lost else 0
 

@@ -235,9 +235,9 @@ def draw(out, dataset, scripts=None):
     """Draw the figures of a data set from OUT/logs into OUT/figures; return the paths written.
 
     scripts: the names of the scripts whose figures are wanted (default: all that have a log).
-    Raises ValueError, a sentence that names the log, where a log cannot be drawn.
+    Raises ValueError, which names each log that cannot be drawn, after all others have been drawn.
     """
-    figures, written = Path(out) / "figures", []
+    figures, written, bad = Path(out) / "figures", [], []
     for figure, paths in drawable(out, dataset, scripts):
         try:
             about = {log: described(path) for log, path in paths.items()}
@@ -248,16 +248,20 @@ def draw(out, dataset, scripts=None):
                 written += save(fig, path, remarks(dataset, about.values()))
         except (ValueError, LookupError, TypeError) as error:
             files, reason = " and ".join(map(str, paths.values())), " ".join(str(error).split())
-            raise ValueError(f"{files} cannot be drawn: {reason}") from error
+            bad.append(f"{files} cannot be drawn: {reason}")
+            continue
         for name, rows in tables.items():
             written.append(write_table(figures / f"{stem(name, dataset)}.csv", rows))
+    if bad:
+        raise ValueError("; ".join(bad))
     return written
 
 
 def main():
     """Draw what there is and name it; return the exit code, 2 where something cannot be drawn."""
     scripts = sorted(set(LOGS.values()))
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    title = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
     add = parser.add_argument
     add("--out", type=folder, default=Path(__file__).parent, metavar="DIR", help="(default: hw1)")
     add("--dataset", metavar="NAME", help="(default: every data set that has a log)")
@@ -278,11 +282,14 @@ def main():
     finally:
         codes = [process.wait() for process in beside]
     if not written:
-        flags = f" --dataset {args.dataset}" if args.dataset else ""
+        named = args.dataset and args.only != ["benchmark"]
+        flags = f" --dataset {args.dataset}" if named else ""
         flags += f" --out {args.out}" if args.out != parser.get_default("out") else ""
         script = args.only and args.only[0].replace("benchmark", "bench/benchmark")
         command = f"python hw1/{script}.py" if script else "bash hw1/run_all.sh"
         nothing = f"there is no log to draw in {args.out / 'logs'}: `{command}{flags}` makes it"
+        there = ", ".join(filter(None, datasets(args.out / "logs")))
+        nothing += f" (there are logs of {there})" * bool(there)
         parser.exit(2, f"plot_all: error: {nothing}.\n")
     for path in written:
         if path.suffix != ".pdf":

@@ -205,7 +205,7 @@ def main():
     """Measure, write the two files, print the medians."""
     pin_instructions()
     started = time.monotonic()
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     add, data = parser.add_argument, os.environ.get("HW1_DATA") or files.ROOT / "data"
     add("--quick", action="store_true", help="a small version, on digits")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: cpu)")

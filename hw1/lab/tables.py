@@ -77,7 +77,7 @@ def described(path):
         return {}
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
+    except (RecursionError, ValueError):
         about = None
     if type(about) is not dict:
         raise ValueError(f"{path.name} is damaged: it holds no JSON object")

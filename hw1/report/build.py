@@ -89,7 +89,8 @@ def build(logs, figures, pdfs, page):
 
 def main(argv=None):
     """Read the logs, decide, write; exit code 2 and one sentence say what is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    title = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
     add = parser.add_argument
     add("--out", type=folder, metavar="DIR", help="(default: hw1 and the folder above it)")
     add("--logs", type=folder, metavar="DIR", help="(default: logs/ under --out)")

@@ -344,6 +344,50 @@ def test_a_json_that_holds_no_object_is_one_sentence(monkeypatch, capsys, tmp_pa
     assert code == 2 and not lines and "sensitivity_mnist.json is damaged" in error
 
 
+def about(path, **changes):
+    """Change entries of the .json beside a log."""
+    told = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(told | changes))
+
+
+def longer(row):
+    row["test_loss"] = float(row["test_loss"]) * 4
+
+
+@pytest.mark.parametrize("name", ["interpolation_mnist", "reparametrization_mnist"])
+def test_other_epochs_are_no_disagreement_where_the_log_does_not_show_them(
+    monkeypatch, capsys, tmp_path, name
+):
+    """All settings were called out, or none."""
+    path = copy(tmp_path, name, each(longer))
+    about(path, command=f"python hw1/{name.partition('_')[0]}.py --epochs 1")
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 2 and lines == [f"{name}: not comparable: --epochs 1 instead of the default"]
+
+
+def test_of_two_networks_the_one_that_is_out_is_named(monkeypatch, capsys, tmp_path):
+    cnn = lambda row: row["model"] == "cnn-16" and row["batch_size"] == "8" and longer(row)
+    copy(tmp_path, "sensitivity_cifar10", each(cnn))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    out = [line for line in lines if "out: test_loss" in line]
+    assert code == 1 and out and all("at model cnn-16, batch_size 8, stop" in line for line in out)
+
+
+def test_other_data_are_named(monkeypatch, capsys, tmp_path):
+    path = copy(tmp_path, "sensitivity_mnist", each(longer))
+    about(path, data_digest="another")
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 1 and any("data are not those of the committed log" in line for line in lines)
+
+
+def test_a_damaged_log_does_not_stop_the_others(monkeypatch, capsys, tmp_path):
+    copy(tmp_path, "random_labels_mnist").write_text("")
+    copy(tmp_path, "sensitivity_mnist")
+    code, lines, error = run(monkeypatch, capsys, tmp_path)
+    assert code == 2 and "sensitivity_mnist: the same bytes" in lines
+    assert error.count("\n") == 1 and "random_labels_mnist.csv cannot be compared" in error
+
+
 def test_nothing_to_compare_is_one_sentence(monkeypatch, capsys, tmp_path):
     code, lines, error = run(monkeypatch, capsys, tmp_path / "nowhere")
     assert code == 2 and not lines and len(error.splitlines()) == 1 and "nowhere" in error

@@ -140,6 +140,9 @@ def test_nothing_to_draw_is_one_sentence_with_the_command(tmp_path):
         assert result.returncode == 2 and result.stdout == ""
         assert len(result.stderr.splitlines()) == 1
         assert f"`{command} --out {tmp_path}` makes it" in result.stderr
+    assert "there are logs of mnist" in plot(tmp_path, "--dataset", "mnst").stderr
+    result = plot(tmp_path, "--only", "benchmark", "--dataset", "mnist")
+    assert f"`python hw1/bench/benchmark.py --out {tmp_path}` makes it" in result.stderr
 
 
 def test_a_tilde_is_the_home_folder(tmp_path):
@@ -174,7 +177,7 @@ def drop_a_column(path):
         (lambda path: path.write_text(""), "no rows"),
         (lambda path: path.write_text(path.read_text().splitlines()[0] + "\n"), "no rows"),
         (lambda path: path.write_text(path.read_text()[:-80]), "columns"),
-        (lambda path: path.with_suffix(".json").write_text("{"), "Expecting"),
+        (lambda path: path.with_suffix(".json").write_text("{"), "json is damaged"),
         (lambda path: path.with_suffix(".json").write_text("[]"), "json is damaged"),
         (lambda path: path.with_suffix(".json").write_text("[" * 9**5), "json is damaged"),
         (lambda path: path.write_text(f"seed\n{'1' * 200_000}\n"), "field larger than"),
@@ -191,6 +194,21 @@ def test_a_damaged_log_is_one_sentence(monkeypatch, capsys, tmp_path, damage, sa
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1
     assert "sensitivity_mnist.csv" in error and says in error
+
+
+def test_a_damaged_log_does_not_stop_the_other_figures(tmp_path):
+    made_up.make(tmp_path, "mnist", ["random_labels", "reparametrization"])
+    (tmp_path / "logs" / "random_labels_mnist.csv").write_text("")
+    result = plot(tmp_path)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert names(tmp_path) == {f"reparametrization_mnist.{kind}" for kind in BOTH}
+
+
+@pytest.mark.parametrize("script", ["plot_all.py", "check.py", "report/build.py"])
+def test_an_abbreviated_flag_is_refused(script):
+    command = [sys.executable, SCRIPT.parent / script, "--ou", "somewhere", "--hel"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.count("usage: ") == 1
 
 
 @pytest.mark.parametrize("script", ["plot_all.py", "check.py", "report/build.py"])
