@@ -30,10 +30,11 @@ from symmetries import match_weights
 
 EPOCHS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "digits": 100}
 HIDDEN = (256, 256, 256)
-PAIRS = {  # any key of the setting: its two values, and what both runs share
+PAIRS = {  # a key of the setting, but for NO_PAIR: its two values, and what both runs share
     "batch_size": ((64, 1024), {"lr": 1e-3}),
     "lr": ((1e-3, 1e-2), {"batch_size": 1024}),
 }
+NO_PAIR = ("dataset", "seed", "train_size", "test_size")  # a line is measured on one set of data
 CNN, CNN_PAIRS = "cnn-16", ("batch_size",)  # on CIFAR-10; fewer pairs, as CNNs take long
 COLUMNS = ("pair", "setting_1", "setting_2", "alignment", "weight_norm_1", "weight_norm_2")
 COLUMNS += ("distance", "alpha", *train.METRICS)
@@ -78,6 +79,10 @@ def grid(parts):
 
 def check(task):
     """Raise SettingError if there is no line between the two models of the task."""
+    pair = task["pair"]
+    if pair in NO_PAIR or any(run[pair] is None for run in task["runs"]):
+        never = f"of {', '.join(NO_PAIR)}, or with None"
+        raise settings.SettingError(f"there is no line for {pair}: a pair cannot be {never}")
     first, second = (train.network(setting).state_dict() for setting in task["runs"])
     if [value.shape for value in first.values()] != [value.shape for value in second.values()]:
         names = " and ".join(setting["model"] for setting in task["runs"])

@@ -72,7 +72,13 @@ def main():
         )
         task = {"log": "sensitivity", "probe": PROBE[args.dataset], "runs": [setting]}
         tasks.append(task)
-    return runs.run(args, {"sensitivity": COLUMNS}, tasks, measure)
+    return runs.run(args, {"sensitivity": COLUMNS}, tasks, measure, check)
+
+
+def check(task):
+    """Raise SettingError if it is unclear of how many images the sensitivity is measured."""
+    if type(task["probe"]) is not int or task["probe"] < 1:
+        raise settings.SettingError(f"PROBE must be a positive integer, not {task['probe']!r}")
 
 
 def measure(task, states, tensors):

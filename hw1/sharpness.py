@@ -17,6 +17,7 @@ the test loss, -0.27, is no clear correlation; (2) alpha = 100 multiplies ||H|| 
 writes hw1/logs/sharpness_mnist.csv, with a row for each epsilon, and reparametrization_mnist.csv.
 """
 
+import math
 import sys
 
 from lab import flags, runs, settings
@@ -41,7 +42,7 @@ OTHERS = {  # approaches beside the batch size, each a change of BASE
 }
 TARGET = {"mnist": 0.03, "fashion_mnist": 0.4, "cifar10": 1.7, "digits": 0.2}
 MAX_EPOCHS = 1500  # to bring the train loss under TARGET, at which all are compared
-EPSILONS = (1e-4, 5e-4, 1e-3)  # the rescaled networks and --quick have the second only
+EPSILONS = (1e-4, 5e-4, 1e-3)  # the rescaled networks and --quick have the middle one only
 SCALES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 100.0)
 NORMS = ("input_gradient_norm_test", "jacobian_norm_test")
 COLUMNS = ("approach", "stop", "epoch", *train.METRICS, *NORMS, "parameter_gradient_norm")
@@ -72,8 +73,25 @@ def main():
         for seed in args.seeds:
             setting = settings.setting(args, **shared, **(BASE | changes), seed=seed)
             task = {"log": "sharpness", "approach": approach, "runs": [setting]}
-            tasks.append(task | {"epsilons": EPSILONS[1:2] if args.quick else EPSILONS})
-    return runs.run(args, {"sharpness": COLUMNS, "reparametrization": RESCALED}, tasks, measure)
+            tasks.append(task | {"epsilons": middle(EPSILONS) if args.quick else EPSILONS})
+    logs = {"sharpness": COLUMNS, "reparametrization": RESCALED}
+    return runs.run(args, logs, tasks, measure, check)
+
+
+def middle(values):
+    """Return a tuple with the middle one of the values."""
+    return tuple(values[len(values) // 2 :][:1])
+
+
+def check(task):
+    """Raise SettingError if the network cannot be rescaled, or an epsilon or a scale is wrong."""
+    for name, values in (("EPSILONS", EPSILONS), ("SCALES", task.get("scales", (1.0,)))):
+        if not values or not all(type(v) in (int, float) and 0 < v < math.inf for v in values):
+            raise settings.SettingError(f"{name} must be positive numbers, not {values}")
+    try:
+        rescale(train.network(task["runs"][0]), 1.0)
+    except ValueError as error:
+        raise settings.SettingError(f"HIDDEN: {error}") from None
 
 
 def measure(task, states, tensors):
@@ -123,7 +141,7 @@ def rescaled_row(model, scale, *tensors):
     """Return the measures of the model after Dinh's reparametrisation with this scale."""
     rescaled = rescale(model, scale)
     row = plain_row(rescaled, *tensors) | {"scale": scale}
-    row |= sharpness_rows(rescaled, *tensors[:2], row, EPSILONS[1:2], RESCALED)[0]
+    row |= sharpness_rows(rescaled, *tensors[:2], row, middle(EPSILONS), RESCALED)[0]
     before, after = (network(tensors[2]).detach() for network in (model, rescaled))
     row["max_output_change"] = ((after - before).abs().max() / before.abs().max()).item()
     del row["residual"], row["epsilon"]

@@ -54,8 +54,10 @@ def rescale(model, alpha):
     Source: Dinh et al. 2017, section 3.
     """
     rescaled, layers = _weight_layers(model)
-    if not 0 < alpha < np.inf or len(layers) < 2:
-        raise ValueError(f"rescale needs two weight layers and a positive alpha, not {alpha}.")
+    if len(layers) < 2:
+        raise ValueError("rescale needs a model of two weight layers or more.")
+    if not 0 < alpha < np.inf:
+        raise ValueError(f"rescale needs a positive alpha, not {alpha}.")
     for parameter in layers[0].parameters():
         parameter.mul_(alpha)
     layers[1].weight.div_(alpha)

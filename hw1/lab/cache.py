@@ -37,12 +37,12 @@ def prepare(args):
     """Make the cache's folder; read and check the data, and lay it out for processes to map."""
     torch.set_num_threads(1)
     folder = args.out / "checkpoints" / f"{args.script}_{args.dataset}"
-    if args.fresh:
+    raw = files.arrays(args.dataset, args.data_dir)
+    if args.fresh:  # and the data are there
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(exist_ok=True)
     for part in folder.glob("*.part"):
         part.unlink()  # left by a process that was killed while it wrote
-    raw = files.arrays(args.dataset, args.data_dir)
     source = data.digest(raw)
     few = QUICK if args.quick else ""
     if args.quick:

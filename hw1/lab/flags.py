@@ -39,7 +39,8 @@ def arguments(doc, dataset, epochs, quick_epochs, train_size=None):
 def _parser(doc, dataset, epochs, train_size):
     """Return the parser of the flags; see `arguments`."""
     plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=doc, formatter_class=plain)
+    kind = {"formatter_class": plain, "allow_abbrev": False}  # run_all.sh has to know them, too
+    parser = argparse.ArgumentParser(description=doc, **kind)
     add = parser.add_argument
     add("--dataset", choices=list(epochs), default=dataset, help="(default: %(default)s)")
     where = "folder of the data (default: $HW1_DATA, then data/)"

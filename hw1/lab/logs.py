@@ -52,7 +52,7 @@ def write(path, columns, rows, about):
     """Write PATH.csv, PATH.json and packages.txt (the versions of all packages); say what was done.
 
     rows: dicts with exactly these columns. Floats are written with eight significant digits. A log
-    of other settings that is there already is kept in the folder `earlier`.
+    of other settings or data that is there already is kept in the folder `earlier`.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -70,10 +70,11 @@ def write(path, columns, rows, about):
 
 
 def _keep_earlier(path, about):
-    """Move a log of other settings out of the way; return a sentence that says so, if it was."""
+    """Move a log of other settings or data out of the way; return a sentence if that was done."""
     old = [path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json")]
     try:
-        same = tables.described(old[0]).get("settings_digest") == about["settings_digest"]
+        before = tables.described(old[0])
+        same = all(before.get(key) == about[key] for key in ("settings_digest", "data_digest"))
     except (OSError, ValueError):
         same = False
     if same or not old[0].exists():
@@ -83,5 +84,5 @@ def _keep_earlier(path, about):
     name = f"{path.name}_{time.strftime('%Y-%m-%d_%H%M%S')}"
     for file in [file for file in old if file.exists()]:
         file.replace(folder / f"{name}{file.suffix}")
-    where = f"the log that was there has other settings: it is kept as {folder / name}.csv"
+    where = f"the log that was there has other settings or data: it is kept as {folder / name}.csv"
     return [f"{where}, and its finished runs are still in the cache"]

@@ -28,15 +28,18 @@ KEPT = "what was finished is kept, and the same command goes on from there"
 def start(main):
     """Return the exit code of a script's main(); say in a sentence what is wrong with its lists.
 
-    That is so if an error comes from the script's own lines, which lists and dictionaries of
-    settings fill: a name is missing in one, or an entry has another form. All others are raised.
+    That is so if an error comes from lines that make settings of lists and dictionaries: a name is
+    missing in one, or an entry has another form. An error of `run` is raised.
     """
     try:
         return main()
-    except (LookupError, TypeError, ValueError) as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        if place.filename != main.__code__.co_filename:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        places = traceback.extract_tb(error.__traceback__)
+        engine = any((place.filename, place.name) == (__file__, "run") for place in places)
+        own = [place for place in places if place.filename == main.__code__.co_filename]
+        if engine or not own or isinstance(error, SettingError):
             raise
+        place = own[-1]
         line, script = f"line {place.lineno} ({place.line})", Path(place.filename).name
         what = f"{type(error).__name__}: {error}"
         hint = "is something missing, or of another form, in the settings at the top of the file?"
@@ -70,7 +73,7 @@ def run(args, columns, tasks, measure, check=None):
 
 def _run(args, columns, tasks, measure, check):
     started = time.monotonic()
-    _check_tasks(columns, tasks, measure, check)
+    _check_tasks(args, columns, tasks, measure, check)
     with workers(args.jobs, args.dask) as found:
         bits_of_this_machine = call(found, fingerprint, args.device)  # while the data are read
         context = cache.prepare(args)
@@ -92,7 +95,7 @@ def _run(args, columns, tasks, measure, check):
     return 1 if draw(args, columns) or bad or say.lost else 0
 
 
-def _check_tasks(columns, tasks, measure, check):
+def _check_tasks(args, columns, tasks, measure, check):
     """Raise SettingError if something cannot work, before the first run is trained."""
     if not inspect.isfunction(measure) or measure.__qualname__ != measure.__name__:
         raise SettingError("measure must be a function at the top level of the script")
@@ -108,13 +111,18 @@ def _check_tasks(columns, tasks, measure, check):
         if not task["runs"]:
             raise SettingError(f"a task for {task['log']} names no runs")
         for setting in task["runs"]:
+            if (dataset := setting.get("dataset")) != args.dataset:
+                hint = f"not {dataset}: that needs a start of its own, with --dataset"
+                raise SettingError(f"this start is on {args.dataset}, {hint}")
             check_setting(setting)
         if check:
             check(task)
     try:
-        json.dumps(tasks)
+        distinct = {json.dumps(task) for task in tasks}
     except TypeError as error:
         raise SettingError(f"a task may hold plain values only: {error}") from None
+    if len(distinct) < len(tasks):
+        raise SettingError("the same network is to be measured twice: is a value in a list twice?")
 
 
 def draw(args, names):

@@ -24,7 +24,8 @@ FEWEST = 5  # settings from which a bootstrap interval is drawn
 
 def last_epoch(t):
     """Return the last row of each run: the end of training, never its best epoch."""
-    names = [c for c in ("train_size", "label_corruption", "width", "seed") if c in t.dtype.names]
+    names = ("train_size", "label_corruption", "width", "n_params", "seed")
+    names = [c for c in names if c in t.dtype.names]
     last = {tuple(map(str, t[names][i])): i for i in np.argsort(t["epoch"], kind="stable")}
     return t[sorted(last.values())]
 

@@ -12,6 +12,9 @@ from lab.parallel import side_by_side
 from lab.settings import COMMON, common
 from lab.store import restore, save
 
+import numpy as np
+import torch
+
 import train
 
 
@@ -25,6 +28,9 @@ def train_all(args, tasks, context, found):
     states = {key: context["folder"] / f"{key}.state" for key in settings}
     costs = {key: 0 if states[key].exists() else _cost(settings[key]) for key in settings}
     done = list(costs.values()).count(0)
+    for path in states.values():
+        if path.exists():
+            path.touch()  # runs.load takes the newest of several codes: the one of this start
     say(
         f"{args.script}: {len(settings)} runs on {args.dataset}: {done} finished,"
         f" {len(settings) - done} to do, {args.jobs} at a time on {args.device};"
@@ -72,10 +78,30 @@ def measure_all(args, columns, tasks, measure, states, context, found):
 
 def _wrong_rows(rows, names):
     """Return what is wrong with the rows that `measure` gave, or None."""
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+    if not _are_rows(rows):
         return "measure must return a list of dicts, at least one"
-    differ = sorted({name for row in rows for name in {*row} ^ {*names}})
-    return f"its rows and COLUMNS differ in {', '.join(differ)}" if differ else None
+    if differ := sorted({name for row in rows for name in {*row} ^ {*names}}):
+        return f"its rows and COLUMNS differ in {', '.join(differ)}"
+    if odd := _odd(rows):
+        return f"in a row there must be one number or text, and not in {', '.join(odd)}"
+    return None
+
+
+def _are_rows(rows):
+    return isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
+
+
+def _odd(rows):
+    """Return the columns in which a row has anything but a number, text or None."""
+    plain = (int, float, str, type(None))
+    return sorted({name for row in rows for name, v in row.items() if not isinstance(v, plain)})
+
+
+def _plain(value):
+    """Return the number that an array or a tensor of one element holds, and all else as it is."""
+    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and math.prod(value.shape) == 1:
+        return value.item()
+    return value
 
 
 def _train(report, setting, context, path):
@@ -93,7 +119,10 @@ def _measure(report, measure, task, paths, context, rows_path):
         if not all(states):
             raise RuntimeError("a run that it needs is not finished")
         rows = measure(task, states, cache.tensors(context["tensors"], context["device"]))
-        save(rows_path, rows)
+        if _are_rows(rows):
+            rows = [{name: _plain(value) for name, value in row.items()} for row in rows]
+            if not _odd(rows):  # else they could not be read again
+                save(rows_path, rows)
     return rows
 
 

@@ -125,7 +125,7 @@ def test_every_flag_changes_something(here, tmp_path):
     assert {row["seed"] for row in base} == {"0"} and base[0]["epoch"] == "5"
     shown = sweep("--seeds", "1", "2", "--epochs", "2")[1]
     table = rows(tmp_path, "param_sweep")
-    assert "has other settings: it is kept as" in shown  # nothing is lost
+    assert "has other settings or data: it is kept as" in shown  # nothing is lost
     [earlier] = (tmp_path / "logs" / "earlier").glob("*.csv")
     with earlier.open() as file:
         assert list(csv.DictReader(file)) == base
@@ -395,6 +395,10 @@ PAIRS = {  # a pair of interpolation.py: what it says, or "" if it works
     "batch_size": ((32, 256), {"model": "cnn-2"}, ""),
     "model": (("mlp-64-8-10", "mlp-64-16-10"), {}, "there is no line between mlp-64-8-10 and"),
     "colour": (("red", "blue"), {}, "setting 'colour' is unknown"),
+    "dataset": (("digits", "mnist"), {}, "this start is on digits, not mnist"),
+    "seed": ((0, 5), {}, "there is no line for seed"),
+    "train_size": ((500, 200), {}, "there is no line for train_size"),
+    "log_growth": ((None, 0.5), {}, "there is no line for log_growth"),
 }
 
 
@@ -402,7 +406,10 @@ PAIRS = {  # a pair of interpolation.py: what it says, or "" if it works
 def test_any_setting_may_be_a_pair_and_what_cannot_work_is_refused_at_once(
     pair, here, tmp_path, monkeypatch
 ):
-    """All was trained and measured, and then came a traceback of the CSV writer."""
+    """All was trained and measured, and then came a traceback of the CSV writer.
+
+    A pair of data sets had twice the rows of one of them; one of seeds or with None lacked a line.
+    """
     values, shared, message = PAIRS[pair]
     monkeypatch.setattr(interpolation, "PAIRS", {pair: (values, shared)})
     flags = ["--dataset", "digits", "--quick", "--jobs", "1", "--seeds", "0", "--epochs", "1"]
@@ -424,6 +431,11 @@ SLIPS = {  # a script and a name at its top: a value that no settings can be mad
     "no dictionary": (interpolation, "PAIRS", {"lr": ((1e-3, 1e-2), None)}, "TypeError"),
     "no pair": (interpolation, "PAIRS", {"lr": (1e-3, 1e-2)}, "TypeError"),
     "a data set is missing": (sensitivity, "HIDDEN", {"mnist": (128, 128)}, "KeyError: 'digits'"),
+    "a list": (interpolation, "PAIRS", [{"lr": (1e-3, 1e-2)}], "AttributeError"),
+    "no comma": (param_sweep, "MLP_WIDTHS", (64), "TypeError: 'int' object is not iterable"),
+    "epochs of no data set": (param_sweep, "EPOCHS", 20, "TypeError"),
+    "a size of no data set": (param_sweep, "TRAIN_SIZE", 4000, "AttributeError"),
+    "one radius without comma": (sharpness, "EPSILONS", (5e-4), "TypeError"),
 }
 
 
@@ -438,6 +450,35 @@ def test_a_slip_in_the_lists_of_a_script_is_one_sentence(slip, tmp_path, monkeyp
     error = capsys.readouterr().err
     assert error.startswith(f"{script.__name__}.py: error in line ") and error.count("\n") == 1
     assert message in error and "at the top of the file?" in error
+
+
+WRONG = {  # values that only the measures use, which are noticed before anything is trained
+    "no probe": (sensitivity, "PROBE", {"digits": "10_000"}, "PROBE must be a positive integer"),
+    "a scale of 0": (sharpness, "SCALES", (0.0, 1.0), "SCALES must be positive numbers"),
+    "no radius": (sharpness, "EPSILONS", (), "EPSILONS must be positive numbers"),
+    "one layer": (sharpness, "HIDDEN", {"digits": ()}, "HIDDEN: rescale needs a model of two"),
+    "a value twice": (sensitivity, "BATCH_SIZES", {"digits": (8, 8, 16)}, "is a value in a list"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_cannot_be_measured_is_refused_at_once(what, here, tmp_path, monkeypatch):
+    """It failed after all training; a value that stood twice counted twice."""
+    script, name, value, message = WRONG[what]
+    monkeypatch.setattr(script, name, value)
+    flags = ["--dataset", "digits", "--seeds", "0", "--epochs", "1", "--jobs", "1"]
+    code, _, error = here(script.__name__, *flags, "--out", tmp_path)
+    assert code == 2 and message in error and error.count("\n") == 1
+    assert not list(tmp_path.rglob("*.state"))
+
+
+def test_one_radius_is_enough(here, tmp_path, monkeypatch):
+    """The second one was wanted for the rescaled networks, after half an hour of training."""
+    monkeypatch.setattr(sharpness, "EPSILONS", (2e-4,))
+    flags = ["--dataset", "digits", "--quick", "--seeds", "0", "--epochs", "1", "--jobs", "1"]
+    assert here("sharpness", *flags, "--out", tmp_path)[0] == 0
+    assert {row["epsilon"] for row in rows(tmp_path, "sharpness")} == {"0.0002"}
+    assert sharpness.middle((1e-4, 5e-4, 1e-3)) == (5e-4,)
 
 
 def test_an_error_of_the_engine_is_not_called_a_slip():
@@ -456,6 +497,7 @@ MISUSES = {  # what is wrong with COLUMNS, the tasks or the measure: what is sai
     "no runs": "a task for random_labels names no runs",
     "a name twice": "random_labels has a column twice: epoch, seed",
     "an exit": "measuring dataset=digits, model=mlp-64-8-10, epochs=1, train_size=1000,",
+    "a vector": "one number or text, and not in epoch",
     "a lambda": "measure must be a function at the top level",
     "a tensor": "a task may hold plain values only",
 }
@@ -473,6 +515,11 @@ def empty_list(task, states, tensors):
     return []
 
 
+def a_vector(task, states, tensors):
+    measured = random_labels.measure(task, states, tensors)
+    return [row | {"epoch": np.ones(2)} for row in measured]
+
+
 @pytest.mark.parametrize("misuse", MISUSES)
 def test_a_mistake_in_an_experiment_is_one_sentence(misuse, tmp_path, monkeypatch, capsys):
     words = ["--dataset", "digits", "--quick", "--jobs", "1", "--seeds", "0", "--out", tmp_path]
@@ -484,6 +531,7 @@ def test_a_mistake_in_an_experiment_is_one_sentence(misuse, tmp_path, monkeypatc
     task = {"log": "random_labels", "runs": [run] * (misuse != "no runs")}
     task |= {"x": torch.ones(1)} if misuse == "a tensor" else {}
     measures = {"no rows": no_rows, "an empty list": empty_list, "an exit": ends}
+    measures |= {"a vector": a_vector}
     measures |= {"a lambda": lambda *_: []}
     measure = measures.get(misuse, random_labels.measure)
     code = runs.run(args, columns, [task] * (misuse != "no task"), measure)

@@ -27,13 +27,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import cache, digests, flags, logs, parallel, runs, settings, start
+from lab import cache, digests, files, flags, logs, parallel, runs, settings, start, work
 
 import kill
+import numpy as np
 import pytest
 import torch
 from filelock import Timeout
 from threadpoolctl import threadpool_info, threadpool_limits
+from torch import optim
 
 import random_labels
 import train
@@ -67,6 +69,62 @@ def test_seeds_that_are_added_later_change_no_byte(monkeypatch, tmp_path):
     assert run(arguments(monkeypatch, later, "--seeds", "0", "1", "2")) == 0
     assert run(arguments(monkeypatch, at_once, "--seeds", "0", "1", "2")) == 0
     assert log(later) == log(at_once)
+
+
+def numbers_of_arrays(task, states, tensors):
+    [row] = random_labels.measure(task, states, tensors)
+    return [row | {"test_acc": torch.tensor(row["test_acc"]), "test_loss": np.float64(1.5)}]
+
+
+def test_a_number_in_an_array_is_a_number_of_the_log(monkeypatch, tmp_path, capsys):
+    """A tensor was written as text, and rows with a NumPy number were called damaged."""
+    args = arguments(monkeypatch, tmp_path)
+    setting = settings.setting(args, model="mlp-64-8-10")
+    tasks = [{"log": "random_labels", "runs": [setting]}]
+    columns = {"random_labels": random_labels.COLUMNS}
+    for _ in range(2):  # the second time from the cache
+        assert runs.run(args, columns, tasks, numbers_of_arrays) == 0
+        [row] = csv.DictReader(log(tmp_path).decode().splitlines())
+        assert 0 < float(row["test_acc"]) < 1 and row["test_loss"] == "1.5"
+    assert "damaged" not in capsys.readouterr().err
+
+
+def test_fresh_deletes_nothing_where_the_data_are_missing(monkeypatch, tmp_path, capsys):
+    args = arguments(monkeypatch, tmp_path)
+    assert run(args) == 0
+    kept = set(tmp_path.rglob("*.state"))
+    args = arguments(monkeypatch, tmp_path, "--fresh")
+    monkeypatch.setattr(files, "arrays", missing)
+    assert run(args) == 2 and "no data" in capsys.readouterr().err
+    assert kept and set(tmp_path.rglob("*.state")) == kept
+
+
+def missing(*_):
+    raise files.DataError("no data")
+
+
+def test_a_log_of_other_data_is_kept(monkeypatch, tmp_path, capsys):
+    args = arguments(monkeypatch, tmp_path)
+    assert run(args) == 0
+    before, raw = log(tmp_path), files.arrays("digits")
+    monkeypatch.setattr(files, "arrays", lambda *_: raw | {"x_test": 255 - raw["x_test"]})
+    assert run(args) == 0 and "other settings or data: it is kept" in capsys.readouterr().out
+    [earlier] = (tmp_path / "logs" / "earlier").glob("*.csv")
+    assert earlier.read_bytes() == before != log(tmp_path)
+
+
+def test_the_network_that_is_loaded_is_that_of_the_last_start(monkeypatch, tmp_path):
+    """After an edit that was taken back, it was that of the edit."""
+    args, found = arguments(monkeypatch, tmp_path), []
+    for code in ("one", "another", "one"):
+        monkeypatch.setattr(work, "code_digest", lambda *_, code=code: code)
+        with monkeypatch.context() as patch:
+            if code == "another":
+                patch.setattr(train, "OPTIMIZERS", train.OPTIMIZERS | {"adam": optim.SGD})
+            assert run(args) == 0
+        model = runs.load("random_labels", out=tmp_path, seed=0)
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert found[0].equal(found[2]) and not found[0].equal(found[1])
 
 
 def test_what_matters_changes_the_key_and_a_comment_does_not(monkeypatch, tmp_path):
@@ -344,6 +402,7 @@ def test_a_machine_without_git_writes_its_logs(monkeypatch, tmp_path):
         (["--dataset", "imagenet"], "--dataset: invalid choice: 'imagenet'"),
         (["--device", "cuda"], "--device: PyTorch finds no cuda device"),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
+        (["--qui"], "unrecognized arguments: --qui"),  # run_all.sh would not know it
         (["--out", "a file/below"], "--out: cannot write to"),
         (["--out", "/proc/nowhere"], "--out: cannot write to"),
     ],

@@ -62,6 +62,8 @@ def test_the_last_epoch_not_the_best(tmp_path):
     t = tables.read(write(tmp_path, "param_sweep", "mnist", [rows[i] for i in order]))
     last = stats.last_epoch(t)
     assert len(last) == 2 * 8 and set(last["test_loss"]) == {500}
+    rest = t[[name for name in t.dtype.names if name != "width"]]
+    assert len(stats.last_epoch(rest)) == len(last)  # by their parameters
 
 
 def test_holm_by_hand():
