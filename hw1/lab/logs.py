@@ -74,7 +74,7 @@ def _keep_earlier(path, about):
     old = [path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json")]
     try:
         before = tables.described(old[0])
-        same = all(before.get(key) == about[key] for key in ("settings_digest", "data_digest"))
+        same = all(before.get(key) == about.get(key) for key in ("settings_digest", "data_digest"))
     except (OSError, ValueError):
         same = False
     if same or not old[0].exists():

@@ -35,8 +35,8 @@ SWEEPS = [(n, ("cifar10", n), f"CIFAR-10, {n:,} images", f"CIFAR-10，{n:,} 張�
 SWEEPS += [("noise", ("mnist", 4000, 0.2), "MNIST with label noise", "MNIST，標籤有雜訊")]
 CURVES = [("loss", "test loss", "測試損失"), ("error", "test error", "測試錯誤率")]
 SIZE = [("batch_size", "with the batch size", "隨批次大小增加")]
-GAPS = [("loss_gap", "the gap in loss", "與損失的泛化差距")]
-GAPS += [("acc_gap", "the gap in accuracy", "與準確率的泛化差距")]
+GAPS = [("loss_gap", "the gap in loss", "與損失差距")]
+GAPS += [("acc_gap", "the gap in accuracy", "與準確率差距")]
 TARGETS = [("test_loss", "the test loss", "與測試損失"), *GAPS]
 ACCURACY = ("test_acc", "test accuracy", "測試準確率")
 GRADIENT = ("input_gradient_norm_test", "the norm of the input gradient", "輸入梯度的範數")
@@ -61,7 +61,7 @@ SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "eve
     *[(f"sensitivity.{data}.{net}.longer", 1, HOFFER, evidence.gain(data, net),
        (f"{name}: the gain in test accuracy from equal epochs to equal train loss {{verb}} with"
         " the batch size"),
-       f"{name}：相同訓練損失與相同 epoch 數之間，測試準確率之差隨批次大小增加{{verb}}", "trend")
+       f"{name}：由相同 epoch 數到相同訓練損失，測試準確率的增加量隨批次大小增加{{verb}}", "trend")
       for data, net, name in NETWORKS],
     ("labels.fits", 1, ZHANG, curves.labels(0.995, curves.last("train_acc"), 1),
      "MNIST, all labels shuffled: train accuracy ends above 99.5% {verb}",
@@ -98,7 +98,7 @@ SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "eve
     *[(f"size.{where}.descent.{what}", 1, NAKKIRAN,
        curves.sweep(0.05, curves.descent(what), *part, beyond=True),
        f"{en}: the {curve} peaks 5% above both a narrower width and the widest {{verb}}",
-       f"{zh}：{name}先降、再升、又降，峰值比之前的谷與最大的網路都高 5% 以上（{{verb}}）")
+       f"{zh}：{name}有峰，比某個較窄的網路與最寬的網路都高 5% 以上（{{verb}}）")
       for (where, part, en, zh), (what, curve, name) in product(SWEEPS, CURVES)],
     *[(f"sensitivity.{data}.{net}.overconfident", 1, GUO, evidence.overconfidence(data, net),
        f"{name}, equal epochs: test confidence exceeds test accuracy {{verb}}",
