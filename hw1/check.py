@@ -4,7 +4,7 @@
 
 compares each log of DIR/logs (or of DIR itself) with the committed log of the same name: the same
 bytes, or how many settings agree within the spread over seeds, and which do not. The exit code is
-0, or 1 if a mean is outside of the spread, or 2 if nothing could be compared.
+0, or 1 if a mean is outside of the spread, or 2 if nothing could be compared or a log is damaged.
 
 Compared are the means over seeds of all measured values of each setting, at the last epoch. A line
 of models (interpolation over alpha, rescaling over scale) counts as one: its mean, and for alpha
@@ -91,13 +91,14 @@ def compare(path, other):
     columns = lines[0].split(",")
     hidden = "--quick" + r"|--train-size \w+" * ("train_size" not in columns)
     hidden += r"|--epochs \w+" * ("epoch" not in columns)
-    made = [" ".join(re.findall(hidden, command)) for command in commands]
+    made = [" ".join(sorted(re.findall(hidden, command))) for command in commands]
     if made[0] != made[1]:  # by flags that this CSV does not show
         flags = [flag or "the default" for flag in made]
-        return ["not comparable: {} instead of {}".format(*flags)], []
+        hint = " (if that is the same, leave the flag out)" * ("" in made)
+        return ["not comparable: {} instead of {}".format(*flags) + hint], []
     say, found = differences(own, committed), compare_means(own, committed)
     digests = {described(p).get("data_digest") for p in (path, other)} - {None}
-    if len(digests) > 1:
+    if found and len(digests) > 1:
         say.append("the data are not those of the committed log: its .json may have a data_note")
     if not found and own.keys() & committed.keys():
         say = ["not comparable: the committed log does not tell the spread over seeds", *say]

@@ -30,7 +30,7 @@ from symmetries import match_weights
 
 EPOCHS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "digits": 100}
 HIDDEN = (256, 256, 256)
-PAIRS = {  # a key of the setting, but for NO_PAIR: its two values, and what both runs share
+PAIRS = {  # a key of the setting that is not in NO_PAIR: its two values, and what both runs share
     "batch_size": ((64, 1024), {"lr": 1e-3}),
     "lr": ((1e-3, 1e-2), {"batch_size": 1024}),
 }
@@ -81,8 +81,8 @@ def check(task):
     """Raise SettingError if there is no line between the two models of the task."""
     pair = task["pair"]
     if pair in NO_PAIR or any(run[pair] is None for run in task["runs"]):
-        never = f"of {', '.join(NO_PAIR)}, or with None"
-        raise settings.SettingError(f"there is no line for {pair}: a pair cannot be {never}")
+        why = f"it is one of {', '.join(NO_PAIR)}, or a value is None"
+        raise settings.SettingError(f"there can be no line for the pair {pair}: {why}")
     first, second = (train.network(setting).state_dict() for setting in task["runs"])
     if [value.shape for value in first.values()] != [value.shape for value in second.values()]:
         names = " and ".join(setting["model"] for setting in task["runs"])

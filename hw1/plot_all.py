@@ -237,12 +237,28 @@ def draw(out, dataset, scripts=None):
     scripts: the names of the scripts whose figures are wanted (default: all that have a log).
     Raises ValueError, which names each log that cannot be drawn, after all others have been drawn.
     """
-    figures, written, bad = Path(out) / "figures", [], []
-    for figure, paths in drawable(out, dataset, scripts):
+    written, bad = drawn(out, dataset, scripts)
+    if bad:
+        raise ValueError("; ".join(bad))
+    return written
+
+
+def drawn(out, dataset, scripts=None):
+    """Draw as `draw` does; return the paths written, and a sentence for each damaged log."""
+    figures, written, bad, opened = Path(out) / "figures", [], [], {}
+    wanted = list(drawable(out, dataset, scripts))
+    for path in dict.fromkeys(path for _, paths in wanted for path in paths.values()):
         try:
-            about = {log: described(path) for log, path in paths.items()}
+            opened[path] = read(path), described(path)
+        except (ValueError, LookupError, TypeError) as error:
+            bad.append(f"{path} cannot be drawn: {' '.join(str(error).split())}")
+    for figure, paths in wanted:
+        if not opened.keys() >= {*paths.values()}:
+            continue
+        try:
+            about = {log: opened[path][1] for log, path in paths.items()}
             with look(), np.errstate(invalid="ignore", divide="ignore"):  # nan is drawn as lost
-                fig, tables = figure({log: read(path) for log, path in paths.items()}, about)
+                fig, tables = figure({log: opened[path][0] for log, path in paths.items()}, about)
                 figures.mkdir(exist_ok=True)
                 path = figures / stem(figure.__name__, dataset)
                 written += save(fig, path, remarks(dataset, about.values()))
@@ -252,9 +268,7 @@ def draw(out, dataset, scripts=None):
             continue
         for name, rows in tables.items():
             written.append(write_table(figures / f"{stem(name, dataset)}.csv", rows))
-    if bad:
-        raise ValueError("; ".join(bad))
-    return written
+    return written, bad
 
 
 def main():
@@ -269,32 +283,37 @@ def main():
     args = parser.parse_args()
     if args.dataset == "":
         parser.error("argument --dataset: the name is empty")
-    beside = []
+    beside, written, bad = [], [], []
+    if args.only == ["benchmark"]:  # it belongs to no data set
+        args.dataset = None
     try:
         names = [args.dataset] if args.dataset else datasets(args.out / "logs")
         names = [name for name in names if any(drawable(args.out, name, args.only))]
         words = [sys.executable, __file__, "--out", args.out, "--only", *(args.only or scripts)]
         for name in names[1:]:  # each data set in a process of its own
             beside.append(subprocess.Popen([*words, "--dataset", name]))
-        written = [path for name in names[:1] for path in draw(args.out, name, args.only)]
+        for name in names[:1]:
+            written, bad = drawn(args.out, name, args.only)
     except (ValueError, OSError) as error:
         parser.exit(2, f"plot_all: error: {error}.\n")
     finally:
         codes = [process.wait() for process in beside]
-    if not written:
-        named = args.dataset and args.only != ["benchmark"]
-        flags = f" --dataset {args.dataset}" if named else ""
+    if not written and not bad:
+        flags = f" --dataset {args.dataset}" if args.dataset else ""
         flags += f" --out {args.out}" if args.out != parser.get_default("out") else ""
         script = args.only and args.only[0].replace("benchmark", "bench/benchmark")
         command = f"python hw1/{script}.py" if script else "bash hw1/run_all.sh"
         nothing = f"there is no log to draw in {args.out / 'logs'}: `{command}{flags}` makes it"
-        there = ", ".join(filter(None, datasets(args.out / "logs")))
-        nothing += f" (there are logs of {there})" * bool(there)
+        there = [name for name in datasets(args.out / "logs") if name]
+        if there and args.dataset not in [None, *there]:
+            nothing += f" (there are logs of {', '.join(there)})"
         parser.exit(2, f"plot_all: error: {nothing}.\n")
     for path in written:
         if path.suffix != ".pdf":
             say(f"plot_all: wrote {path}" + " and .pdf" * (path.suffix == ".png"))
-    return max([*codes, say.lost])
+    if bad:
+        parser.exit(2, f"plot_all: error: {'; '.join(bad)}.\n")
+    return max([*map(abs, codes), say.lost])  # below 0: a process was killed
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def main():
 
 
 def check(task):
-    """Raise SettingError if it is unclear of how many images the sensitivity is measured."""
+    """Raise SettingError unless PROBE is a number of images."""
     if type(task["probe"]) is not int or task["probe"] < 1:
         raise settings.SettingError(f"PROBE must be a positive integer, not {task['probe']!r}")
 

@@ -67,7 +67,7 @@ def main():
     tasks = []
     for seed in args.seeds:  # the longest to measure come first
         setting = settings.setting(args, **shared, **BASE, seed=seed)
-        scales = SCALES[::5] if args.quick else SCALES
+        scales = tuple(sorted({1.0, *SCALES[::5]})) if args.quick else SCALES
         tasks.append({"log": "reparametrization", "scales": scales, "runs": [setting]})
     for approach, changes in settings.thin(args, approaches.items()):
         for seed in args.seeds:
@@ -86,8 +86,13 @@ def middle(values):
 def check(task):
     """Raise SettingError if the network cannot be rescaled, or an epsilon or a scale is wrong."""
     for name, values in (("EPSILONS", EPSILONS), ("SCALES", task.get("scales", (1.0,)))):
-        if not values or not all(type(v) in (int, float) and 0 < v < math.inf for v in values):
-            raise settings.SettingError(f"{name} must be positive numbers, not {values}")
+        listed = isinstance(values, (list, tuple)) and len(values) > 0
+        if not listed or not all(isinstance(v, (int, float)) and 0 < v < math.inf for v in values):
+            raise settings.SettingError(f"{name} must be a list of positive numbers, not {values}")
+        if len(set(values)) < len(values):
+            raise settings.SettingError(f"{name} has a number twice: {values}")
+    if 1.0 not in task.get("scales", (1.0,)):
+        raise settings.SettingError("SCALES must hold 1.0, with which the others are compared")
     try:
         rescale(train.network(task["runs"][0]), 1.0)
     except ValueError as error:

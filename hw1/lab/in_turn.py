@@ -108,6 +108,6 @@ def main(words):
 
 if __name__ == "__main__":
     exit_code = main(sys.argv[1:])
-    # While Python ends, signals have their usual effect again: a second Ctrl-C would kill it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    if exit_code > 1:  # while Python ends, a second Ctrl-C would kill it
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     sys.exit(exit_code)

@@ -84,5 +84,4 @@ def _keep_earlier(path, about):
     name = f"{path.name}_{time.strftime('%Y-%m-%d_%H%M%S')}"
     for file in [file for file in old if file.exists()]:
         file.replace(folder / f"{name}{file.suffix}")
-    where = f"the log that was there has other settings or data: it is kept as {folder / name}.csv"
-    return [f"{where}, and its finished runs are still in the cache"]
+    return [f"the log that was there has other settings or data: it is kept as {folder / name}.csv"]

@@ -33,11 +33,14 @@ def start(main):
     """
     try:
         return main()
+    except SettingError as error:
+        say(f"{Path(main.__code__.co_filename).name}: error: {error}", "stderr")
+        return 2
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         places = traceback.extract_tb(error.__traceback__)
         engine = any((place.filename, place.name) == (__file__, "run") for place in places)
         own = [place for place in places if place.filename == main.__code__.co_filename]
-        if engine or not own or isinstance(error, SettingError):
+        if engine or not own:
             raise
         place = own[-1]
         line, script = f"line {place.lineno} ({place.line})", Path(place.filename).name
@@ -73,7 +76,7 @@ def run(args, columns, tasks, measure, check=None):
 
 def _run(args, columns, tasks, measure, check):
     started = time.monotonic()
-    _check_tasks(args, columns, tasks, measure, check)
+    tasks = _checked(args, columns, tasks, measure, check)
     with workers(args.jobs, args.dask) as found:
         bits_of_this_machine = call(found, fingerprint, args.device)  # while the data are read
         context = cache.prepare(args)
@@ -95,8 +98,8 @@ def _run(args, columns, tasks, measure, check):
     return 1 if draw(args, columns) or bad or say.lost else 0
 
 
-def _check_tasks(args, columns, tasks, measure, check):
-    """Raise SettingError if something cannot work, before the first run is trained."""
+def _checked(args, columns, tasks, measure, check):
+    """Return the tasks; raise SettingError if something cannot work, before any training."""
     if not inspect.isfunction(measure) or measure.__qualname__ != measure.__name__:
         raise SettingError("measure must be a function at the top level of the script")
     if not Path(inspect.unwrap(measure).__code__.co_filename).is_file():
@@ -111,18 +114,21 @@ def _check_tasks(args, columns, tasks, measure, check):
         if not task["runs"]:
             raise SettingError(f"a task for {task['log']} names no runs")
         for setting in task["runs"]:
-            if (dataset := setting.get("dataset")) != args.dataset:
-                hint = f"not {dataset}: that needs a start of its own, with --dataset"
+            other = setting.get("dataset") in {*files.DATASETS} - {args.dataset}
+            if other:  # check_setting would not fit the model to it
+                hint = f"not {setting['dataset']}: that needs a start of its own, with --dataset"
                 raise SettingError(f"this start is on {args.dataset}, {hint}")
             check_setting(setting)
         if check:
             check(task)
     try:
-        distinct = {json.dumps(task) for task in tasks}
+        json.dumps(tasks)
     except TypeError as error:
         raise SettingError(f"a task may hold plain values only: {error}") from None
-    if len(distinct) < len(tasks):
+    distinct = [task for number, task in enumerate(tasks) if task not in tasks[:number]]
+    if len(distinct) < len(tasks) and not args.quick:  # which makes all large train sizes one
         raise SettingError("the same network is to be measured twice: is a value in a list twice?")
+    return distinct
 
 
 def draw(args, names):

@@ -29,6 +29,8 @@ def setting(args, **grid):
 
 def mlp_for(dataset, *hidden):
     """Return the name of the MLP with these hidden widths whose ends fit the data set."""
+    if dataset not in files.DATASETS:
+        raise SettingError(f"{dataset} has no entry in DATASETS of lab/files.py")
     entry = files.DATASETS[dataset]
     return "-".join(map(str, ("mlp", math.prod(entry.shape), *hidden, entry.classes)))
 

@@ -83,7 +83,7 @@ def _wrong_rows(rows, names):
     if differ := sorted({name for row in rows for name in {*row} ^ {*names}}):
         return f"its rows and COLUMNS differ in {', '.join(differ)}"
     if odd := _odd(rows):
-        return f"in a row there must be one number or text, and not in {', '.join(odd)}"
+        return f"a row must hold a number or a text in each column; not so in {', '.join(odd)}"
     return None
 
 
@@ -93,15 +93,20 @@ def _are_rows(rows):
 
 def _odd(rows):
     """Return the columns in which a row has anything but a number, text or None."""
-    plain = (int, float, str, type(None))
-    return sorted({name for row in rows for name, v in row.items() if not isinstance(v, plain)})
+    plain = (bool, int, float, str, type(None))  # and none of their subclasses
+    return sorted({name for row in rows for name, v in row.items() if type(v) not in plain})
 
 
-def _plain(value):
-    """Return the number that an array or a tensor of one element holds, and all else as it is."""
-    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and math.prod(value.shape) == 1:
-        return value.item()
-    return value
+def _with_numbers(rows):
+    """Return the rows with the number that an array or a tensor of one element holds."""
+
+    def number(v):
+        single = isinstance(v, (np.generic, np.ndarray, torch.Tensor)) and math.prod(v.shape) == 1
+        return v.item() if single else v
+
+    if not _are_rows(rows):
+        return rows
+    return [{name: number(value) for name, value in row.items()} for row in rows]
 
 
 def _train(report, setting, context, path):
@@ -113,17 +118,15 @@ def _train(report, setting, context, path):
 
 
 def _measure(report, measure, task, paths, context, rows_path):
-    rows = restore(rows_path)
-    if rows is None:
+    if (rows := restore(rows_path)) is None:
         states = [restore(path) for path in paths]
         if not all(states):
             raise RuntimeError("a run that it needs is not finished")
         rows = measure(task, states, cache.tensors(context["tensors"], context["device"]))
-        if _are_rows(rows):
-            rows = [{name: _plain(value) for name, value in row.items()} for row in rows]
-            if not _odd(rows):  # else they could not be read again
-                save(rows_path, rows)
-    return rows
+        rows = _with_numbers(rows)
+        if _are_rows(rows) and not _odd(rows):  # else they could not be read again
+            save(rows_path, rows)
+    return _with_numbers(rows)
 
 
 def _name(setting):

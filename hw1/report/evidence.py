@@ -92,7 +92,7 @@ def gain(dataset, model):
         found = {"x": equal["batch_size"], "y": np.array(both) - equal["test_acc"]}
         early, all_ = reached_early(equal, reached)
         note = f"{early} of {all_} models reach the train loss before the equal epochs"
-        note += ", which says nothing about more steps" * bool(early)
+        note += ": they were not trained for longer" * bool(early)
         return found | {"setting": equal["batch_size"], "seed": equal["seed"], "note": note}
 
     return data

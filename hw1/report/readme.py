@@ -19,6 +19,9 @@ def filled(words, numbers):
 def results(facts):
     """Return the table of results."""
     numbers = facts["numbers"]
+    same = numbers["whole.best.params"] == numbers["whole.last.params"]
+    widest = ", the widest" if same else f", and {numbers['whole.last.test_acc']} at the widest"
+    numbers = numbers | {"whole.widest": widest}
     sentence = "Mean over {rl.seeds} seeds [lowest, highest]; tau with its 95% bootstrap interval."
     sentence += " Run on {run.device}."
     rows = []

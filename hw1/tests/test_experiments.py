@@ -184,8 +184,8 @@ def test_interpolation_ends_at_the_models_and_alpha_never_compounds():
     assert all(torch.equal(p, q) for p, q in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "normalised weights"])
-def test_the_rows_of_a_path_equal_direct_evaluation(plain):
+@pytest.mark.parametrize("way", ["plain", "parametrised", "by a hook"])
+def test_the_rows_of_a_path_equal_direct_evaluation(way):
     """Mixing the first layer's outputs is mixing its weights; at 0 and 1, the two models.
 
     That is not so where the weights are computed from others: there the whole line was wrong.
@@ -193,8 +193,10 @@ def test_the_rows_of_a_path_equal_direct_evaluation(plain):
     tensors = data.load("digits")
     base = train.SETTING | {"dataset": "digits", "model": "mlp-64-32-16-10"}
     first, second = (train.network(base | {"seed": seed}) for seed in (0, 1))
-    for model in [] if plain else [first, second]:
-        nn.utils.parametrizations.weight_norm(model[1])
+    for model in (first, second):
+        if way != "plain":
+            hook = nn.utils.spectral_norm
+            (hook if way == "by a hook" else nn.utils.parametrizations.weight_norm)(model[1])
     path = dict(line.along(first, second, [-1.0, 0.0, 0.3, 1.0, 2.0], *tensors))
     direct = {a: line.interpolate(first, second, a) for a in path} | {0: first, 1: second}
     for alpha, found in path.items():
@@ -396,9 +398,9 @@ PAIRS = {  # a pair of interpolation.py: what it says, or "" if it works
     "model": (("mlp-64-8-10", "mlp-64-16-10"), {}, "there is no line between mlp-64-8-10 and"),
     "colour": (("red", "blue"), {}, "setting 'colour' is unknown"),
     "dataset": (("digits", "mnist"), {}, "this start is on digits, not mnist"),
-    "seed": ((0, 5), {}, "there is no line for seed"),
-    "train_size": ((500, 200), {}, "there is no line for train_size"),
-    "log_growth": ((None, 0.5), {}, "there is no line for log_growth"),
+    "seed": ((0, 5), {}, "there can be no line for the pair seed"),
+    "train_size": ((500, 200), {}, "there can be no line for the pair train_size"),
+    "log_growth": ((None, 0.5), {}, "there can be no line for the pair log_growth"),
 }
 
 
@@ -454,10 +456,16 @@ def test_a_slip_in_the_lists_of_a_script_is_one_sentence(slip, tmp_path, monkeyp
 
 WRONG = {  # values that only the measures use, which are noticed before anything is trained
     "no probe": (sensitivity, "PROBE", {"digits": "10_000"}, "PROBE must be a positive integer"),
-    "a scale of 0": (sharpness, "SCALES", (0.0, 1.0), "SCALES must be positive numbers"),
-    "no radius": (sharpness, "EPSILONS", (), "EPSILONS must be positive numbers"),
+    "a scale of 0": (sharpness, "SCALES", (0.0, 1.0), "SCALES must be a list of positive numbers"),
+    "no scale of 1": (sharpness, "SCALES", (0.5, 2.0), "SCALES must hold 1.0"),
+    "a scale twice": (sharpness, "SCALES", (1.0, 1, 2.0), "SCALES has a number twice"),
+    "no list": (sharpness, "SCALES", (10.0), "SCALES must be a list of positive numbers, not 10.0"),
+    "an array": (sharpness, "SCALES", np.ones(2), "SCALES must be a list of positive numbers"),
+    "no comma": (sharpness, "EPSILONS", (5e-4), "EPSILONS must be a list of positive numbers"),
+    "no radius": (sharpness, "EPSILONS", (), "EPSILONS must be a list of positive numbers"),
     "one layer": (sharpness, "HIDDEN", {"digits": ()}, "HIDDEN: rescale needs a model of two"),
     "a value twice": (sensitivity, "BATCH_SIZES", {"digits": (8, 8, 16)}, "is a value in a list"),
+    "an equal value": (random_labels, "CORRUPTION", (1, 1.0, 0.0), "is a value in a list twice?"),
 }
 
 
@@ -481,11 +489,49 @@ def test_one_radius_is_enough(here, tmp_path, monkeypatch):
     assert sharpness.middle((1e-4, 5e-4, 1e-3)) == (5e-4,)
 
 
+def test_a_quick_run_has_the_scale_that_the_others_are_compared_with(here, tmp_path, monkeypatch):
+    """With a scale more in front it had not, and the figure could not be drawn."""
+    monkeypatch.setattr(sharpness, "SCALES", (np.float64(0.05), *sharpness.SCALES))
+    flags = ["--dataset", "digits", "--quick", "--seeds", "0", "--epochs", "1", "--jobs", "1"]
+    assert here("sharpness", *flags, "--out", tmp_path)[0] == 0
+    scales = [float(row["scale"]) for row in rows(tmp_path, "reparametrization")]
+    assert 0.05 in scales and 1.0 in scales
+
+
+def test_sizes_that_quick_makes_equal_are_one_run():
+    args = SimpleNamespace(quick=True, dataset="digits", epochs=1)
+    run = partial(settings.setting, args, model="mlp-64-8-10")
+    tasks = [{"log": "random_labels", "runs": [run(train_size=n)]} for n in (1000, 1200)]
+    columns = {"random_labels": random_labels.COLUMNS}
+    checked = partial(runs._checked, columns=columns, measure=random_labels.measure, check=None)
+    assert checked(args, tasks=tasks) == tasks[:1]
+    args.quick = False
+    with pytest.raises(settings.SettingError, match="measured twice"):
+        checked(args, tasks=tasks)
+
+
+def test_a_data_set_that_is_unknown_or_missing_is_named(tmp_path, monkeypatch, capsys):
+    args = SimpleNamespace(quick=False, dataset="digits", epochs=1)
+    right = settings.setting(args, model="mlp-64-8-10")
+    wrong = {"dataset must be one of": right | {"dataset": "MNIST"}}
+    wrong["'dataset' is missing"] = {k: v for k, v in right.items() if k != "dataset"}
+    for message, setting in wrong.items():
+        tasks = [{"log": "random_labels", "runs": [setting]}]
+        with pytest.raises(settings.SettingError, match=message):
+            runs._checked(args, {"random_labels": ()}, tasks, random_labels.measure, None)
+    monkeypatch.setattr(random_labels, "EPOCHS", {"letters": 1, "mnist": 1})
+    monkeypatch.setattr(random_labels, "BATCH_SIZE", {"letters": 1, "mnist": 1})
+    words = ["random_labels.py", "--dataset", "letters", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    assert runs.start(random_labels.main) == 2
+    assert "letters has no entry in DATASETS of lab/files.py" in capsys.readouterr().err
+
+
 def test_an_error_of_the_engine_is_not_called_a_slip():
     def main():
-        settings.check_setting({})
+        runs.run(None, {}, [], random_labels.measure)
 
-    with pytest.raises(settings.SettingError):
+    with pytest.raises(AttributeError):
         runs.start(main)
 
 
@@ -497,7 +543,7 @@ MISUSES = {  # what is wrong with COLUMNS, the tasks or the measure: what is sai
     "no runs": "a task for random_labels names no runs",
     "a name twice": "random_labels has a column twice: epoch, seed",
     "an exit": "measuring dataset=digits, model=mlp-64-8-10, epochs=1, train_size=1000,",
-    "a vector": "one number or text, and not in epoch",
+    "a vector": "a number or a text in each column; not so in epoch",
     "a lambda": "measure must be a function at the top level",
     "a tensor": "a task may hold plain values only",
 }

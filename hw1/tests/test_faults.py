@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import cache, digests, files, flags, logs, parallel, runs, settings, start, work
+from lab import cache, digests, files, flags, logs, parallel, runs, settings, start, store, work
 
 import kill
 import numpy as np
@@ -82,10 +82,12 @@ def test_a_number_in_an_array_is_a_number_of_the_log(monkeypatch, tmp_path, caps
     setting = settings.setting(args, model="mlp-64-8-10")
     tasks = [{"log": "random_labels", "runs": [setting]}]
     columns = {"random_labels": random_labels.COLUMNS}
-    for _ in range(2):  # the second time from the cache
+    for _ in range(3):  # the second time from the cache, the third from one of older code
         assert runs.run(args, columns, tasks, numbers_of_arrays) == 0
         [row] = csv.DictReader(log(tmp_path).decode().splitlines())
         assert 0 < float(row["test_acc"]) < 1 and row["test_loss"] == "1.5"
+        [path] = tmp_path.rglob("*.rows")
+        store.save(path, [row | {"test_loss": torch.tensor(1.5)} for row in store.restore(path)])
     assert "damaged" not in capsys.readouterr().err
 
 

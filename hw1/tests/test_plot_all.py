@@ -3,9 +3,11 @@
 import csv
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from lab import figure
 
@@ -202,6 +204,33 @@ def test_a_damaged_log_does_not_stop_the_other_figures(tmp_path):
     result = plot(tmp_path)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert names(tmp_path) == {f"reparametrization_mnist.{kind}" for kind in BOTH}
+    assert "reparametrization_mnist.png and .pdf" in result.stdout
+
+
+def test_only_the_damaged_one_of_two_logs_of_a_figure_is_named(tmp_path):
+    made_up.make(tmp_path, "mnist", ["sensitivity", "sharpness"])
+    (tmp_path / "logs" / "sensitivity_mnist.csv").write_text("")
+    result = plot(tmp_path)
+    assert result.returncode == 2 and "sharpness_mnist.csv" not in result.stderr
+    assert result.stderr.count("sensitivity_mnist.csv cannot be drawn: it has no rows") == 1
+
+
+def test_the_benchmark_belongs_to_no_data_set(tmp_path):
+    (tmp_path / "logs").mkdir()
+    for kind in ("csv", "json"):
+        shutil.copy(SCRIPT.parent / "logs" / f"benchmark.{kind}", tmp_path / "logs")
+    result = plot(tmp_path, "--only", "benchmark", "--dataset", "mnist")
+    assert result.returncode == 0 and names(tmp_path) == {f"benchmark.{kind}" for kind in BOTH}
+
+
+def test_a_process_that_is_killed_is_told(monkeypatch, tmp_path):
+    """The exit code was 0, and the figures of one data set were missing."""
+    for dataset in ("cifar10", "mnist"):
+        made_up.make(tmp_path, dataset, ["sensitivity"])
+    killed = SimpleNamespace(wait=lambda: -9)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_: killed)
+    monkeypatch.setattr(sys, "argv", ["plot_all", "--out", str(tmp_path)])
+    assert plot_all.main() > 0
 
 
 @pytest.mark.parametrize("script", ["plot_all.py", "check.py", "report/build.py"])

@@ -511,7 +511,9 @@ def test_a_reversed_replication_has_opposite_verdicts(run, prepared, texts):
     assert facts_of["replication"][-1][-1] >= len(decided)
     marked = [words for _, words, *_ in facts_of["found"]["en"] if words.endswith("†")]
     assert "MNIST, equal train loss: the norm of the Hessian grows with the batch size†" in marked
-    for language, words in zip(LANGUAGES, (" (with other seeds it", "；換成別的種子則隨"), strict=True):
+    for language, words in zip(
+        LANGUAGES, (" (with other seeds it", "；換成別的種子則隨"), strict=True
+    ):
         assert words in words_of(folder, language) and words not in texts[language]
 
 
