@@ -83,7 +83,12 @@ def check(task):
     if pair in NO_PAIR or any(run[pair] is None for run in task["runs"]):
         why = f"it is one of {', '.join(NO_PAIR)}, or a value is None"
         raise settings.SettingError(f"there can be no line for the pair {pair}: {why}")
-    first, second = (train.network(setting).state_dict() for setting in task["runs"])
+    networks = [train.network(setting) for setting in task["runs"]]
+    first, second = (network.state_dict() for network in networks)
+    try:
+        match_weights(networks[0], networks[0])
+    except ValueError as error:
+        raise settings.SettingError(f"its units cannot be matched: {error}") from None
     if [value.shape for value in first.values()] != [value.shape for value in second.values()]:
         names = " and ".join(setting["model"] for setting in task["runs"])
         raise settings.SettingError(

@@ -96,7 +96,7 @@ def check(task):
     try:
         rescale(train.network(task["runs"][0]), 1.0)
     except ValueError as error:
-        raise settings.SettingError(f"HIDDEN: {error}") from None
+        raise settings.SettingError(f"the network cannot be rescaled: {error}") from None
 
 
 def measure(task, states, tensors):

@@ -83,7 +83,9 @@ def epochs(model, optimizer, x, y, setting, first):
     """Train in place from epoch `first` on; yield (epoch, is_finite) at each of CHECKS places.
 
     `epoch` is a fraction inside an epoch, where is_finite is not known yet and True; at its end
-    it is an int, and is_finite tells whether all losses of the epoch were.
+    it is an int, and is_finite tells whether all losses of the epoch were. Only the model and the
+    optimizer outlive a kill: all else that an epoch needs, such as its rate, follows from its
+    number, and torch's random numbers start anew in each epoch.
     """
     images = x.permute(0, 2, 3, 1)  # (N, H, W, C), contiguous
     steps = math.ceil(len(y) / setting["batch_size"])
@@ -115,9 +117,13 @@ def epochs(model, optimizer, x, y, setting, first):
 
 def network(setting, weights=None, device="cpu"):
     """Return the setting's network, as initialised from its seed or with the given weights."""
-    generator = torch.Generator().manual_seed(seed_for(setting["seed"], "weights"))
-    entry = DATASETS[setting["dataset"]]
-    model = build(setting["model"], entry.shape[0], entry.classes, setting["dropout"], generator)
+    seed, entry = seed_for(setting["seed"], "weights"), DATASETS[setting["dataset"]]
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # for layers that initialise themselves
+        model = build(
+            setting["model"], entry.shape[0], entry.classes, setting["dropout"], generator
+        )
     if weights is not None:
         model.load_state_dict(weights)
     return model.to(device).eval()
@@ -181,7 +187,10 @@ def record(state, model, tensors):
     for stop, now in reached.items():
         if stop not in stops and (now or ended):
             factor = 1.0 if now else math.nan  # never reached: nothing to measure
-            weights = {k: v.cpu() * factor for k, v in model.state_dict().items()}
+            weights = {
+                k: v.cpu() * factor if v.is_floating_point() else v.cpu().clone()
+                for k, v in model.state_dict().items()
+            }
             stops[stop] = {"epoch": epoch, "reached": now, "weights": weights}
     return set(reached) <= set(stops)
 

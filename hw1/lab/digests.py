@@ -16,19 +16,22 @@ def code_digest(*functions):
     """Return a digest of the functions and of all of this project's code that they use.
 
     It follows names from file to file. Comments, docstrings and line breaks do not count, and
-    neither does code that the functions never reach.
+    neither does code that the functions never reach. A file that is imported elsewhere than at the
+    top of a file, as a.b or with * counts as a whole.
     """
     plain = map(inspect.unwrap, functions)  # a decorator's wrapper lies in another file
     todo = [(Path(f.__code__.co_filename), f.__name__) for f in plain]
     found = {}
     while todo:
         path, name = todo.pop()
-        definitions, imports = _module(path)
+        definitions, imports, wholes = _module(path)
         if name in imports:
             todo.append(imports[name])
         elif name in definitions and (path, name) not in found:
             nodes = definitions[name]
             found[path, name] = [ast.dump(node) for node in nodes]
+            for file in wholes:
+                todo += [(file, inner) for names in _module(file)[:2] for inner in names]
             for part in itertools.chain(*map(ast.walk, nodes)):
                 if isinstance(part, ast.Name):
                     todo.append((path, part.id))
@@ -52,28 +55,61 @@ def modules_digest():
 def _module(path):
     """Return a file's top-level definitions, {name: syntax trees}, and what it imports from hw1/.
 
-    The latter is {name: (file, name there)}, where the name there is None for a whole module.
+    The latter is {name: (file, name there)}, where the name there is None for a whole module, and
+    a set of files that count as a whole.
     """
-    definitions, imports = {}, {}
+    definitions, imports, wholes = {}, {}, set()
     if not path.exists() or path == HW1 / "lab" / "files.py":  # the data have a digest of their own
-        return definitions, imports
+        return definitions, imports, wholes
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                source = [*(getattr(node, "module", None) or "").split("."), alias.name]
-                parts = [part for part in source if part]
-                name = alias.asname or alias.name
-                if (file := HW1.joinpath(*parts).with_suffix(".py")).exists():
-                    imports[name] = file, None
-                elif (file := HW1.joinpath(*parts[:-1]).with_suffix(".py")).exists():
-                    imports[name] = file, parts[-1]
+            for name, dotted, file, inner in _imported(path, node):
+                if dotted:
+                    wholes.add(file)
+                else:
+                    imports[name] = file, inner
             continue
         for part in ast.walk(node):
             if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant):
                 part.value.value = ""  # a docstring
+            elif isinstance(part, ast.Import | ast.ImportFrom):
+                wholes |= {file for _, _, file, _ in _imported(path, part)}
         for name in {*_bound(node)}:
             definitions.setdefault(name, []).append(node)
-    return definitions, imports
+    for node in [node for nodes in list(definitions.values()) for node in nodes]:
+        for name in _registers(node, definitions):  # such as NETWORKS, which @register fills
+            definitions[name].append(node)
+    return definitions, imports, wholes
+
+
+def _imported(path, node):
+    """Yield (name, whether it is a.b or *, file in hw1/, name there) of an import statement."""
+    level, module = getattr(node, "level", 0), getattr(node, "module", None)
+    folder, start = path.parents[level - 1] if level else HW1, module.split(".") if module else []
+    for alias in node.names:
+        dotted, inner = "." in alias.name or alias.name == "*", None
+        file = _file(folder, [*start, *alias.name.split(".")])
+        if not file and isinstance(node, ast.ImportFrom):
+            file, inner = _file(folder, start), alias.name
+        if file:
+            yield alias.asname or alias.name, dotted, file, inner
+
+
+def _file(folder, parts):
+    """Return the file of a module or of a package, or None if it is not one of this project."""
+    place = folder.joinpath(*parts)
+    files = [place / "__init__.py", *([place.with_suffix(".py")] if parts else [])]
+    return next((file for file in files if file.is_file() and HW1 in file.parents), None)
+
+
+def _registers(node, definitions):
+    """Return the names in the bodies of this file's functions that decorate a definition."""
+    found = set()
+    for decorator in getattr(node, "decorator_list", []):
+        for part in ast.walk(decorator):
+            for function in definitions.get(getattr(part, "id", None), []):
+                found |= {inner.id for inner in ast.walk(function) if isinstance(inner, ast.Name)}
+    return found & definitions.keys()
 
 
 def _bound(statement):

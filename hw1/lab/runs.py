@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 
 from lab import HW1, INTERRUPTED, cache, end_faster, end_if_script, files, interruptible, logs, say
+from lab.digests import code_digest
 from lab.parallel import call, workers
 from lab.provenance import core_gflops
 from lab.settings import COMMON, SettingError, check_setting, fingerprint
@@ -20,6 +21,7 @@ from lab.store import restore
 from lab.tables import LOGS
 from lab.work import measure_all, train_all
 
+import data
 import train
 
 KEPT = "what was finished is kept, and the same command goes on from there"
@@ -149,14 +151,15 @@ def load(script, out=HW1, stop="epochs", **wanted):
 
     script: the experiment's name; out: its --out; stop: when the network was kept, `epochs` or
     `train_loss`; wanted: what is known of the run's setting, e.g. dataset="mnist", seed=0.
-    Raises ValueError unless exactly one finished run fits, and has reached the stop; the message
-    says which there are.
+    Raises ValueError unless exactly one finished run fits, of the present code, and has reached the
+    stop; the message says which there are.
     """
-    every = {}
+    every, folders = {}, {}
     paths = Path(out).expanduser().glob(f"checkpoints/{script}_*/*.state")
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         if state := restore(path):  # the newest, if the code has changed
             every[json.dumps(state["setting"])] = state
+            folders[json.dumps(state["setting"])] = path.parent
     found = {key: s for key, s in every.items() if wanted.items() <= s["setting"].items()}
     if len(found) != 1:
         values = [state["setting"] for state in (found or every).values()]
@@ -164,7 +167,10 @@ def load(script, out=HW1, stop="epochs", **wanted):
         told = [f"{key} {', '.join(map(str, v))}" for key, v in there.items() if len(v) > 1]
         hint = f"there are {'; '.join(told)}" if told else f"run {script}.py first"
         raise ValueError(f"{len(found)} finished runs of {script} have {wanted}: {hint}")
-    [state] = found.values()
+    [(key, state)] = found.items()
+    code = folders[key] / "code"  # of the last start
+    if code.exists() and code.read_text() != code_digest(train.train, data.standardise):
+        raise ValueError(f"the training code has changed since: run {script}.py again first")
     kept = {name: at["weights"] for name, at in state["stops"].items()}  # nan: never reached
     kept = {k: w for k, w in kept.items() if all(v.isfinite().all() for v in w.values())}
     if stop not in kept:

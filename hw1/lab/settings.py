@@ -97,6 +97,9 @@ def check_setting(setting):
     for name, (wanted, test) in RULES.items():
         if not test(setting[name]):
             raise SettingError(f"{name} must be {wanted}, not {setting[name]!r}")
+    entry = train.OPTIMIZERS[setting["optimizer"]]
+    for name in {"lr", "weight_decay", "fused"} & getattr(entry, "keywords", {}).keys():
+        raise SettingError(f"{name} in OPTIMIZERS has no effect: it is a setting of the run")
     if setting["target"] is not None and setting["max_epochs"] is None:
         raise SettingError("a run with a target needs max_epochs, where it ends at the latest")
     if setting["target"] is None and setting["max_epochs"] is not None:
@@ -115,8 +118,8 @@ def n_params(model, dataset):
     try:
         network = train.network(train.SETTING | {"model": model, "dataset": dataset})
         outputs = network(torch.zeros(1, *entry.shape))
-    except (ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (ValueError, TypeError, RuntimeError, AttributeError, LookupError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SettingError(f"model {model!r} cannot be used: {reason}") from None
     if outputs.shape != (1, entry.classes):
         found = f"{outputs.shape[-1]} outputs, but {dataset} has {entry.classes} classes"

@@ -15,6 +15,7 @@ from lab.store import restore, save
 import numpy as np
 import torch
 
+import data
 import train
 
 
@@ -23,7 +24,9 @@ def train_all(args, tasks, context, found):
 
     Returns a dict from setting to the file of its state, the runs' seconds, and what went wrong.
     """
-    salt = cache.salt(context, code_digest(train.train))
+    code = code_digest(train.train, data.standardise)
+    (context["folder"] / "code").write_text(code)  # for runs.load
+    salt = cache.salt(context, code)
     settings = {cache.key(salt, setting): setting for task in tasks for setting in task["runs"]}
     states = {key: context["folder"] / f"{key}.state" for key in settings}
     costs = {key: 0 if states[key].exists() else _cost(settings[key]) for key in settings}
@@ -56,7 +59,7 @@ def train_all(args, tasks, context, found):
 
 def measure_all(args, columns, tasks, measure, states, context, found):
     """Measure every task whose runs are finished; return the rows by log, and what went wrong."""
-    salt = cache.salt(context, code_digest(train.train, measure))
+    salt = cache.salt(context, code_digest(train.train, data.standardise, measure))
     calls = {}
     for number, task in enumerate(tasks):
         paths = [states[json.dumps(setting)] for setting in task["runs"]]

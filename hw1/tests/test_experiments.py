@@ -463,7 +463,7 @@ WRONG = {  # values that only the measures use, which are noticed before anythin
     "an array": (sharpness, "SCALES", np.ones(2), "SCALES must be a list of positive numbers"),
     "no comma": (sharpness, "EPSILONS", (5e-4), "EPSILONS must be a list of positive numbers"),
     "no radius": (sharpness, "EPSILONS", (), "EPSILONS must be a list of positive numbers"),
-    "one layer": (sharpness, "HIDDEN", {"digits": ()}, "HIDDEN: rescale needs a model of two"),
+    "one layer": (sharpness, "HIDDEN", {"digits": ()}, "rescaled: rescale needs a model of two"),
     "a value twice": (sensitivity, "BATCH_SIZES", {"digits": (8, 8, 16)}, "is a value in a list"),
     "an equal value": (random_labels, "CORRUPTION", (1, 1.0, 0.0), "is a value in a list twice?"),
 }
@@ -525,6 +525,23 @@ def test_a_data_set_that_is_unknown_or_missing_is_named(tmp_path, monkeypatch, c
     monkeypatch.setattr(sys, "argv", words)
     assert runs.start(random_labels.main) == 2
     assert "letters has no entry in DATASETS of lab/files.py" in capsys.readouterr().err
+
+
+def test_a_network_whose_units_cannot_be_matched_is_refused_at_once(here, tmp_path, monkeypatch):
+    """All was trained before that was noticed."""
+    monkeypatch.setattr(models, "mlp", lambda *a: with_more(MLP(*a), nn.BatchNorm1d(10)))
+    flags = ["--dataset", "digits", "--quick", "--seeds", "0", "--epochs", "1", "--jobs", "1"]
+    code, _, error = here("interpolation", *flags, "--out", tmp_path)
+    assert code == 2 and "its units cannot be matched" in error
+    assert not list(tmp_path.rglob("*.state"))
+
+
+def with_more(model, layer):
+    model.append(layer)
+    return model
+
+
+MLP = models.mlp
 
 
 def test_an_error_of_the_engine_is_not_called_a_slip():

@@ -37,6 +37,7 @@ from filelock import Timeout
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch import optim
 
+import data
 import random_labels
 import train
 
@@ -119,7 +120,8 @@ def test_the_network_that_is_loaded_is_that_of_the_last_start(monkeypatch, tmp_p
     """After an edit that was taken back, it was that of the edit."""
     args, found = arguments(monkeypatch, tmp_path), []
     for code in ("one", "another", "one"):
-        monkeypatch.setattr(work, "code_digest", lambda *_, code=code: code)
+        for module in (work, runs):
+            monkeypatch.setattr(module, "code_digest", lambda *_, code=code: code)
         with monkeypatch.context() as patch:
             if code == "another":
                 patch.setattr(train, "OPTIMIZERS", train.OPTIMIZERS | {"adam": optim.SGD})
@@ -193,6 +195,78 @@ def test_every_statement_that_defines_a_name_counts(tmp_path, form):
         path.write_text(template.format(value) + "\n\ndef measure():\n    return X\n")
         found.add(digest(path, "measure"))
     assert len(found) == 2
+
+
+REGISTRY = """ALL = {{}}
+def add(f):
+    ALL[f.__name__] = f
+    return f
+@add
+def one():
+    return {}
+"""
+USES = {  # how a script may reach X of blocks.py, nets/blocks.py or nets/__init__.py
+    "from a file": ("blocks.py", "from blocks import X", "X"),
+    "all names": ("blocks.py", "from blocks import *", "X"),
+    "in a try": (
+        "blocks.py",
+        "try:\n    from blocks import X\nexcept ImportError:\n    X = 0",
+        "X",
+    ),
+    "in a function": ("blocks.py", "def get():\n    from blocks import X\n    return X", "get()"),
+    "from a package": ("nets/__init__.py", "from nets import X", "X"),
+    "through a package": ("nets/blocks.py", "from nets import Y", "Y"),
+    "by its whole name": ("nets/blocks.py", "import nets.blocks", "nets.blocks.X"),
+    "relative": ("nets/blocks.py", "from nets import other", "other.Z"),
+    "a registry": ("unused.py", REGISTRY, "ALL['one']()"),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_every_way_to_reach_code_counts(monkeypatch, tmp_path, use):
+    """Old rows were taken for those of the new code."""
+    file, statement, value = USES[use]
+    found = set()
+    for number in (1, 2):
+        folder = tmp_path / f"hw{number}"
+        (folder / "nets").mkdir(parents=True)
+        (folder / "nets" / "__init__.py").write_text("from .blocks import X as Y\n")
+        (folder / "nets" / "other.py").write_text("from .blocks import X\nZ = X\n")
+        for path in ("nets/blocks.py", file):
+            with (folder / path).open("a") as code:
+                code.write(f"X = {number if path == file else 0}\n")
+        statement_of = statement.format(number) if use == "a registry" else statement
+        text = f"{statement_of}\n\ndef measure():\n    return {value}\n"
+        (folder / "script.py").write_text(text)
+        monkeypatch.setattr(digests, "HW1", folder)
+        found.add(digest(folder / "script.py", "measure"))
+    assert len(found) == 2
+
+
+def halved(raw, device="cpu"):
+    x_train, y_train, x_test, y_test = STANDARDISE(raw, device)
+    return x_train / 2, y_train, x_test / 2, y_test
+
+
+STANDARDISE = data.standardise
+
+
+def test_an_edit_of_the_standardisation_trains_again(monkeypatch, tmp_path, capsys):
+    """Old networks were taken for those of the new data, and measured on these."""
+    args = arguments(monkeypatch, tmp_path)
+    assert run(args) == 0
+    before = log(tmp_path)
+    monkeypatch.setattr(data, "standardise", halved)
+    assert run(args) == 0 and "0 finished, 1 to do" in capsys.readouterr().out.splitlines()[-2]
+    assert log(tmp_path) != before
+
+
+def test_a_network_of_older_code_is_not_loaded(monkeypatch, tmp_path):
+    assert run(arguments(monkeypatch, tmp_path)) == 0
+    assert runs.load("random_labels", out=tmp_path, seed=0)
+    monkeypatch.setattr(runs, "code_digest", lambda *_: "another")
+    with pytest.raises(ValueError, match="training code has changed since: run random_labels.py"):
+        runs.load("random_labels", out=tmp_path, seed=0)
 
 
 @pytest.mark.parametrize(

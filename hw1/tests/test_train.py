@@ -4,6 +4,7 @@ import copy
 import hashlib
 import math
 import re
+from functools import partial
 from itertools import pairwise
 
 from lab import settings, store, target
@@ -332,6 +333,56 @@ def test_a_setting_that_cannot_work_is_refused_with_one_sentence(change, message
     with pytest.raises(settings.SettingError, match=re.escape(message)) as error:
         settings.check_setting(BASE | change)
     assert "\n" not in str(error.value)
+
+
+def test_an_optimizer_whose_own_rate_had_no_effect_is_refused(monkeypatch):
+    """Its entry was silently overridden by the setting of the run."""
+    entry = partial(torch.optim.AdamW, weight_decay=0.5)
+    monkeypatch.setattr(train, "OPTIMIZERS", train.OPTIMIZERS | {"decaying": entry})
+    with pytest.raises(settings.SettingError, match="weight_decay in OPTIMIZERS has no effect"):
+        settings.check_setting(BASE | {"optimizer": "decaying"})
+
+
+class Block(nn.Module):
+    """A layer that is not at the top of the network, one that initialises itself, no bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.own = nn.Linear(16, 16, bias=False), nn.Parameter(torch.randn(16))
+        self.register_buffer("order", torch.arange(16))
+
+    def forward(self, x):
+        return x + self.inner(x[:, self.order]) * self.own
+
+
+def blocky(sizes, dropout, generator):
+    layers = [nn.Flatten(), nn.Linear(sizes[0], 16), Block(), nn.Linear(16, sizes[-1])]
+    return models._initialise(nn.Sequential(*layers), generator)
+
+
+def test_the_weights_of_a_block_come_from_the_seed(monkeypatch):
+    """They came from a generator that no seed had set, and each run had others."""
+    monkeypatch.setattr(models, "mlp", blocky)
+    state = torch.get_rng_state()
+    first, again, other = (train.network(BASE | {"seed": seed}) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)  # nobody else's random numbers change
+    for name, value in first.state_dict().items():
+        assert value.equal(again.state_dict()[name])
+        assert name.endswith(("bias", "order")) or not value.equal(other.state_dict()[name])
+    assert first[2].inner.weight.detach().std() == pytest.approx(
+        math.sqrt(2 / 16), rel=0.2
+    )  # He et al.
+
+
+def test_a_stop_that_is_not_reached_leaves_integers_as_they_are(monkeypatch, tensors, tmp_path):
+    """NaN became an index far outside of the image."""
+    monkeypatch.setattr(models, "mlp", blocky)
+    setting = BASE | {"target": 1e-9, "max_epochs": 4}
+    weights = train.train(setting, tensors, tmp_path / "run.state")["stops"]["train_loss"][
+        "weights"
+    ]
+    assert weights["2.order"].equal(torch.arange(16)) and weights["2.own"].isnan().all()
+    train.network(setting, weights)(tensors[0][:2])
 
 
 def test_there_is_a_rule_for_every_setting():
