@@ -19,6 +19,7 @@ models from one initialisation). theta(alpha) = (1 - alpha) theta_1 + alpha thet
 """
 
 import sys
+from functools import cache
 
 from lab import flags, runs, settings
 from lab.landscape import parameter_vector
@@ -77,18 +78,26 @@ def grid(parts):
     return [k / parts for k in range(-parts, 2 * parts + 1) if 0 <= k <= parts or k % 2 == 0]
 
 
+@cache
+def unmatchable(model, dataset):
+    """Return why the units of such a network cannot be matched, or None."""
+    network = train.network(train.SETTING | {"model": model, "dataset": dataset})
+    try:
+        match_weights(network, network)
+    except ValueError as error:
+        return f"the units of {model} cannot be matched: {error}"
+    return None
+
+
 def check(task):
     """Raise SettingError if there is no line between the two models of the task."""
     pair = task["pair"]
     if pair in NO_PAIR or any(run[pair] is None for run in task["runs"]):
         why = f"it is one of {', '.join(NO_PAIR)}, or a value is None"
         raise settings.SettingError(f"there can be no line for the pair {pair}: {why}")
-    networks = [train.network(setting) for setting in task["runs"]]
-    first, second = (network.state_dict() for network in networks)
-    try:
-        match_weights(networks[0], networks[0])
-    except ValueError as error:
-        raise settings.SettingError(f"its units cannot be matched: {error}") from None
+    first, second = (train.network(setting).state_dict() for setting in task["runs"])
+    if why := unmatchable(task["runs"][0]["model"], task["runs"][0]["dataset"]):
+        raise settings.SettingError(why)
     if [value.shape for value in first.values()] != [value.shape for value in second.values()]:
         names = " and ".join(setting["model"] for setting in task["runs"])
         raise settings.SettingError(

@@ -284,9 +284,9 @@ def main():
     if args.dataset == "":
         parser.error("argument --dataset: the name is empty")
     beside, written, bad = [], [], []
-    if args.only == ["benchmark"]:  # it belongs to no data set
-        args.dataset = None
     try:
+        if args.only == ["benchmark"] and not any(drawable(args.out, args.dataset, args.only)):
+            args.dataset = None  # it belongs to no data set
         names = [args.dataset] if args.dataset else datasets(args.out / "logs")
         names = [name for name in names if any(drawable(args.out, name, args.only))]
         words = [sys.executable, __file__, "--out", args.out, "--only", *(args.only or scripts)]

@@ -1,8 +1,8 @@
 """The one training loop, evaluation, and checkpoints from which a killed run goes on.
 
 A run is described completely by its setting, a flat dict: SETTING below has every key and its
-default. Three seeds are derived from the one in the setting: for shuffling the labels, for the
-initial weights and for the order of the batches.
+default. Seeds are derived from the one in the setting: for shuffling the labels, for the initial
+weights (and for layers that initialise themselves) and for the order of the batches.
 """
 
 import math
@@ -120,7 +120,7 @@ def network(setting, weights=None, device="cpu"):
     seed, entry = seed_for(setting["seed"], "weights"), DATASETS[setting["dataset"]]
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # for layers that initialise themselves
+        torch.manual_seed(seed_for(setting["seed"], "layers"))  # that initialise themselves
         model = build(
             setting["model"], entry.shape[0], entry.classes, setting["dropout"], generator
         )

@@ -17,21 +17,24 @@ def code_digest(*functions):
 
     It follows names from file to file. Comments, docstrings and line breaks do not count, and
     neither does code that the functions never reach. A file that is imported elsewhere than at the
-    top of a file, as a.b or with * counts as a whole.
+    top of a file, as a.b or with * counts as a whole. Not followed are names that are looked up by
+    text (getattr), and registries that a decorator of another file fills: --fresh is for these.
     """
     plain = map(inspect.unwrap, functions)  # a decorator's wrapper lies in another file
     todo = [(Path(f.__code__.co_filename), f.__name__) for f in plain]
-    found = {}
+    found, seen = {}, set()
     while todo:
         path, name = todo.pop()
         definitions, imports, wholes = _module(path)
+        if path not in seen:
+            seen.add(path)
+            for file in wholes:
+                todo += [(file, inner) for names in _module(file)[:2] for inner in names]
         if name in imports:
             todo.append(imports[name])
         elif name in definitions and (path, name) not in found:
             nodes = definitions[name]
             found[path, name] = [ast.dump(node) for node in nodes]
-            for file in wholes:
-                todo += [(file, inner) for names in _module(file)[:2] for inner in names]
             for part in itertools.chain(*map(ast.walk, nodes)):
                 if isinstance(part, ast.Name):
                     todo.append((path, part.id))

@@ -116,8 +116,8 @@ def _checked(args, columns, tasks, measure, check):
         if not task["runs"]:
             raise SettingError(f"a task for {task['log']} names no runs")
         for setting in task["runs"]:
-            other = setting.get("dataset") in {*files.DATASETS} - {args.dataset}
-            if other:  # check_setting would not fit the model to it
+            others = [name for name in files.DATASETS if name != args.dataset]
+            if setting.get("dataset") in others:  # check_setting would not fit the model to it
                 hint = f"not {setting['dataset']}: that needs a start of its own, with --dataset"
                 raise SettingError(f"this start is on {args.dataset}, {hint}")
             check_setting(setting)
@@ -154,12 +154,15 @@ def load(script, out=HW1, stop="epochs", **wanted):
     Raises ValueError unless exactly one finished run fits, of the present code, and has reached the
     stop; the message says which there are.
     """
-    every, folders = {}, {}
+    every, code = {}, code_digest(train.train, data.standardise)
     paths = Path(out).expanduser().glob(f"checkpoints/{script}_*/*.state")
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
-        if state := restore(path):  # the newest, if the code has changed
-            every[json.dumps(state["setting"])] = state
-            folders[json.dumps(state["setting"])] = path.parent
+        last = path.with_name("salt.json")  # of the last start
+        salt = json.loads(last.read_text()) if last.exists() else None
+        state = restore(path)
+        if state and (not salt or path.stem == cache.key(salt, state["setting"])):
+            changed = bool(salt) and salt[-1] != code
+            every[json.dumps(state["setting"])] = state | {"changed": changed}
     found = {key: s for key, s in every.items() if wanted.items() <= s["setting"].items()}
     if len(found) != 1:
         values = [state["setting"] for state in (found or every).values()]
@@ -167,9 +170,8 @@ def load(script, out=HW1, stop="epochs", **wanted):
         told = [f"{key} {', '.join(map(str, v))}" for key, v in there.items() if len(v) > 1]
         hint = f"there are {'; '.join(told)}" if told else f"run {script}.py first"
         raise ValueError(f"{len(found)} finished runs of {script} have {wanted}: {hint}")
-    [(key, state)] = found.items()
-    code = folders[key] / "code"  # of the last start
-    if code.exists() and code.read_text() != code_digest(train.train, data.standardise):
+    [state] = found.values()
+    if state["changed"]:
         raise ValueError(f"the training code has changed since: run {script}.py again first")
     kept = {name: at["weights"] for name, at in state["stops"].items()}  # nan: never reached
     kept = {k: w for k, w in kept.items() if all(v.isfinite().all() for v in w.values())}

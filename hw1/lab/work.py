@@ -6,7 +6,7 @@ Each is kept in the cache when it is finished, and read from there by the next s
 import json
 import math
 
-from lab import cache, say
+from lab import cache, say, tables
 from lab.digests import code_digest
 from lab.parallel import side_by_side
 from lab.settings import COMMON, common
@@ -25,15 +25,13 @@ def train_all(args, tasks, context, found):
     Returns a dict from setting to the file of its state, the runs' seconds, and what went wrong.
     """
     code = code_digest(train.train, data.standardise)
-    (context["folder"] / "code").write_text(code)  # for runs.load
     salt = cache.salt(context, code)
+    text = json.dumps(salt)
+    tables.write(context["folder"] / "salt.json", lambda part: part.write_text(text))  # for load
     settings = {cache.key(salt, setting): setting for task in tasks for setting in task["runs"]}
     states = {key: context["folder"] / f"{key}.state" for key in settings}
     costs = {key: 0 if states[key].exists() else _cost(settings[key]) for key in settings}
     done = list(costs.values()).count(0)
-    for path in states.values():
-        if path.exists():
-            path.touch()  # runs.load takes the newest of several codes: the one of this start
     say(
         f"{args.script}: {len(settings)} runs on {args.dataset}: {done} finished,"
         f" {len(settings) - done} to do, {args.jobs} at a time on {args.device};"

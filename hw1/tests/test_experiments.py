@@ -529,10 +529,12 @@ def test_a_data_set_that_is_unknown_or_missing_is_named(tmp_path, monkeypatch, c
 
 def test_a_network_whose_units_cannot_be_matched_is_refused_at_once(here, tmp_path, monkeypatch):
     """All was trained before that was noticed."""
+    interpolation.unmatchable.cache_clear()
     monkeypatch.setattr(models, "mlp", lambda *a: with_more(MLP(*a), nn.BatchNorm1d(10)))
     flags = ["--dataset", "digits", "--quick", "--seeds", "0", "--epochs", "1", "--jobs", "1"]
     code, _, error = here("interpolation", *flags, "--out", tmp_path)
-    assert code == 2 and "its units cannot be matched" in error
+    interpolation.unmatchable.cache_clear()
+    assert code == 2 and "the units of mlp-64-256-256-256-10 cannot be matched" in error
     assert not list(tmp_path.rglob("*.state"))
 
 

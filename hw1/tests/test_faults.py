@@ -217,6 +217,7 @@ USES = {  # how a script may reach X of blocks.py, nets/blocks.py or nets/__init
     "from a package": ("nets/__init__.py", "from nets import X", "X"),
     "through a package": ("nets/blocks.py", "from nets import Y", "Y"),
     "by its whole name": ("nets/blocks.py", "import nets.blocks", "nets.blocks.X"),
+    "through two files": ("nets/blocks.py", "from stars import X", "X"),
     "relative": ("nets/blocks.py", "from nets import other", "other.Z"),
     "a registry": ("unused.py", REGISTRY, "ALL['one']()"),
 }
@@ -232,6 +233,7 @@ def test_every_way_to_reach_code_counts(monkeypatch, tmp_path, use):
         (folder / "nets").mkdir(parents=True)
         (folder / "nets" / "__init__.py").write_text("from .blocks import X as Y\n")
         (folder / "nets" / "other.py").write_text("from .blocks import X\nZ = X\n")
+        (folder / "stars.py").write_text("from nets.blocks import *\n")
         for path in ("nets/blocks.py", file):
             with (folder / path).open("a") as code:
                 code.write(f"X = {number if path == file else 0}\n")
@@ -262,8 +264,16 @@ def test_an_edit_of_the_standardisation_trains_again(monkeypatch, tmp_path, caps
 
 
 def test_a_network_of_older_code_is_not_loaded(monkeypatch, tmp_path):
+    assert run(arguments(monkeypatch, tmp_path, "--seeds", "0", "1")) == 0
+    assert runs.load("random_labels", out=tmp_path, seed=1)
+    with monkeypatch.context() as patch:
+        for module in (work, runs):
+            patch.setattr(module, "code_digest", lambda *_: "new")
+        assert run(arguments(monkeypatch, tmp_path)) == 0  # seed 0 alone
+        assert runs.load("random_labels", out=tmp_path, seed=0)
+        with pytest.raises(ValueError, match="0 finished runs"):
+            runs.load("random_labels", out=tmp_path, seed=1)
     assert run(arguments(monkeypatch, tmp_path)) == 0
-    assert runs.load("random_labels", out=tmp_path, seed=0)
     monkeypatch.setattr(runs, "code_digest", lambda *_: "another")
     with pytest.raises(ValueError, match="training code has changed since: run random_labels.py"):
         runs.load("random_labels", out=tmp_path, seed=0)

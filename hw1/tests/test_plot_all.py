@@ -223,6 +223,18 @@ def test_the_benchmark_belongs_to_no_data_set(tmp_path):
     assert result.returncode == 0 and names(tmp_path) == {f"benchmark.{kind}" for kind in BOTH}
 
 
+def test_a_second_benchmark_is_drawn_once(tmp_path):
+    """Each process started the next one, without end."""
+    (tmp_path / "logs").mkdir()
+    for name, kind in itertools.product(("benchmark", "benchmark_gpu"), ("csv", "json")):
+        path = SCRIPT.parent / "logs" / f"benchmark.{kind}"
+        shutil.copy(path, tmp_path / "logs" / f"{name}.{kind}")
+    result = plot(tmp_path, "--only", "benchmark", timeout=100)
+    assert result.returncode == 0 and result.stdout.count("benchmark_gpu.png") == 1
+    result = plot(tmp_path, "--only", "benchmark", "--dataset", "gpu")
+    assert result.returncode == 0 and "benchmark_gpu.png" in result.stdout
+
+
 def test_a_process_that_is_killed_is_told(monkeypatch, tmp_path):
     """The exit code was 0, and the figures of one data set were missing."""
     for dataset in ("cifar10", "mnist"):

@@ -348,7 +348,7 @@ class Block(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.inner, self.own = nn.Linear(16, 16, bias=False), nn.Parameter(torch.randn(16))
+        self.own, self.inner = nn.Parameter(torch.randn(16)), nn.Linear(16, 16, bias=False)
         self.register_buffer("order", torch.arange(16))
 
     def forward(self, x):
@@ -356,7 +356,8 @@ class Block(nn.Module):
 
 
 def blocky(sizes, dropout, generator):
-    layers = [nn.Flatten(), nn.Linear(sizes[0], 16), Block(), nn.Linear(16, sizes[-1])]
+    block = Block()  # its numbers are drawn first
+    layers = [nn.Flatten(), nn.Linear(sizes[0], 16), block, nn.Linear(16, sizes[-1])]
     return models._initialise(nn.Sequential(*layers), generator)
 
 
@@ -369,6 +370,8 @@ def test_the_weights_of_a_block_come_from_the_seed(monkeypatch):
     for name, value in first.state_dict().items():
         assert value.equal(again.state_dict()[name])
         assert name.endswith(("bias", "order")) or not value.equal(other.state_dict()[name])
+    own = first[2].own.detach()
+    assert abs(np.corrcoef(own, first[1].weight[0, :16].detach())[0, 1]) < 0.9
     assert first[2].inner.weight.detach().std() == pytest.approx(
         math.sqrt(2 / 16), rel=0.2
     )  # He et al.
