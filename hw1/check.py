@@ -121,8 +121,8 @@ def judge(found, failed):
 
 def main():
     """Compare every log, judge them all together, and return the exit code."""
-    title = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(description=title, allow_abbrev=False)
+    about = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(description=about, allow_abbrev=False)
     add = parser.add_argument
     add("folder", type=folder, metavar="DIR", help="your logs are in DIR/logs or in DIR")
     add(

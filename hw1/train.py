@@ -117,13 +117,12 @@ def epochs(model, optimizer, x, y, setting, first):
 
 def network(setting, weights=None, device="cpu"):
     """Return the setting's network, as initialised from its seed or with the given weights."""
-    seed, entry = seed_for(setting["seed"], "weights"), DATASETS[setting["dataset"]]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_for(setting["seed"], "weights"))
+    entry = DATASETS[setting["dataset"]]
+    ends = (entry.shape[0], entry.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(setting["seed"], "layers"))  # that initialise themselves
-        model = build(
-            setting["model"], entry.shape[0], entry.classes, setting["dropout"], generator
-        )
+        model = build(setting["model"], *ends, setting["dropout"], generator)
     if weights is not None:
         model.load_state_dict(weights)
     return model.to(device).eval()

@@ -13,15 +13,13 @@ import traceback
 from pathlib import Path
 
 from lab import HW1, INTERRUPTED, cache, end_faster, end_if_script, files, interruptible, logs, say
-from lab.digests import code_digest
 from lab.parallel import call, workers
 from lab.provenance import core_gflops
 from lab.settings import COMMON, SettingError, check_setting, fingerprint
 from lab.store import restore
 from lab.tables import LOGS
-from lab.work import measure_all, train_all
+from lab.work import measure_all, train_all, training_code
 
-import data
 import train
 
 KEPT = "what was finished is kept, and the same command goes on from there"
@@ -154,7 +152,7 @@ def load(script, out=HW1, stop="epochs", **wanted):
     Raises ValueError unless exactly one finished run fits, of the present code, and has reached the
     stop; the message says which there are.
     """
-    every, code = {}, code_digest(train.train, data.standardise)
+    every, code = {}, training_code()
     paths = Path(out).expanduser().glob(f"checkpoints/{script}_*/*.state")
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         last = path.with_name("salt.json")  # of the last start

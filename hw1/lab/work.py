@@ -19,13 +19,17 @@ import data
 import train
 
 
+def training_code(*more):
+    """Return the digest of all code on which a trained network depends, and of that of `more`."""
+    return code_digest(train.train, data.standardise, *more)
+
+
 def train_all(args, tasks, context, found):
     """Train every distinct setting of the tasks.
 
     Returns a dict from setting to the file of its state, the runs' seconds, and what went wrong.
     """
-    code = code_digest(train.train, data.standardise)
-    salt = cache.salt(context, code)
+    salt = cache.salt(context, training_code())
     text = json.dumps(salt)
     tables.write(context["folder"] / "salt.json", lambda part: part.write_text(text))  # for load
     settings = {cache.key(salt, setting): setting for task in tasks for setting in task["runs"]}
@@ -57,7 +61,7 @@ def train_all(args, tasks, context, found):
 
 def measure_all(args, columns, tasks, measure, states, context, found):
     """Measure every task whose runs are finished; return the rows by log, and what went wrong."""
-    salt = cache.salt(context, code_digest(train.train, data.standardise, measure))
+    salt = cache.salt(context, training_code(measure))
     calls = {}
     for number, task in enumerate(tasks):
         paths = [states[json.dumps(setting)] for setting in task["runs"]]
@@ -119,15 +123,16 @@ def _train(report, setting, context, path):
 
 
 def _measure(report, measure, task, paths, context, rows_path):
-    if (rows := restore(rows_path)) is None:
-        states = [restore(path) for path in paths]
-        if not all(states):
-            raise RuntimeError("a run that it needs is not finished")
-        rows = measure(task, states, cache.tensors(context["tensors"], context["device"]))
-        rows = _with_numbers(rows)
-        if _are_rows(rows) and not _odd(rows):  # else they could not be read again
-            save(rows_path, rows)
-    return _with_numbers(rows)
+    if (kept := restore(rows_path)) is not None:
+        return _with_numbers(kept)  # older code kept tensors
+    states = [restore(path) for path in paths]
+    if not all(states):
+        raise RuntimeError("a run that it needs is not finished")
+    rows = measure(task, states, cache.tensors(context["tensors"], context["device"]))
+    rows = _with_numbers(rows)
+    if _are_rows(rows) and not _odd(rows):  # else they could not be read again
+        save(rows_path, rows)
+    return rows
 
 
 def _name(setting):
