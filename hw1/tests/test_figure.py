@@ -1,6 +1,5 @@
 """What a figure shows: words and empty cells of a log, ticks, crosses, and notes on the run."""
 
-import io
 import itertools
 import json
 import math
@@ -237,8 +236,6 @@ def drawn(tmp_path_factory):
     logs, figures, save = {}, {}, plot_all.save
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("error")
-        png = lambda path, fill: path.suffix == ".png" and fill(io.BytesIO())  # it sets the layout
-        patch.setattr(figure, "write", png)
         kinds = [("mnist", False), ("mnist", True), ("cifar10", False), ("digits", False)]
         for dataset, aged in kinds:
             folder = tmp_path_factory.mktemp("drawn")
@@ -251,6 +248,9 @@ def drawn(tmp_path_factory):
 
             def keep(fig, path, note, age=age):
                 figures[path.name + age] = fig
+                fig.set_dpi(150)  # that of the file, to which the layout is made
+                layout = lambda path, fill: path.suffix == ".png" and fig.draw_without_rendering()
+                patch.setattr(figure, "write", layout)
                 return save(fig, path, note)
 
             patch.setattr(plot_all, "save", keep)
@@ -287,7 +287,6 @@ def words_of(fig):
 def test_no_text_is_cut_or_lies_on_another(drawn):
     faults = []
     for name, fig in drawn[0].items():
-        fig.set_dpi(150)  # that of the file, to which the layout was made
         FigureCanvasAgg(fig).draw()
         width, height = fig.bbox.size
         places = [(text.get_text(), inside(text, 2)) for text in words_of(fig)]

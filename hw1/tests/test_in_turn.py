@@ -24,8 +24,8 @@ SCRIPT = """
 import os, pathlib, signal, sys, time
 interrupts = []
 def interrupt(*_):
-    interrupts.append(1)
-    if len(interrupts) == 1:
+    if not interrupts:  # another signal may call this function in the middle of it
+        interrupts.append(1)
         raise KeyboardInterrupt
 signal.signal(signal.SIGINT, interrupt)
 name, folder = pathlib.Path(__file__).stem, pathlib.Path(__file__).parent
