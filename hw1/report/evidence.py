@@ -91,7 +91,7 @@ def gain(dataset, model):
         both = [after.get((row["batch_size"], row["seed"]), np.nan) for row in equal]
         found = {"x": equal["batch_size"], "y": np.array(both) - equal["test_acc"]}
         early, all_ = reached_early(equal, reached)
-        note = f"{early} of {all_} models reach the train loss before the equal epochs"
+        note = f"{early} of {all_} models reach the train loss before the equal epochs end"
         note += ": they were not trained for longer" * bool(early)
         return found | {"setting": equal["batch_size"], "seed": equal["seed"], "note": note}
 

@@ -96,4 +96,4 @@ def rewrite(page, facts, logs):
             command += " --device cuda" if path.parent.name == "gpu" else ""
             raise ValueError(f"{path} is damaged ({error}): `{command}` makes it anew.") from error
     page = between(between(page, VERDICTS, verdicts(facts)), RESULTS, results(facts))
-    return between(page, SPEED, table(["what", "row", "measured", "wanted"], speeds))
+    return between(page, SPEED, table(["what", "row", "measured", "goal"], speeds))

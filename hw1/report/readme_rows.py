@@ -1,6 +1,6 @@
 """The words of the tables in README.md; readme.py fills in the numbers."""
 
-LARGER = "At equal train loss, after larger batches, "
+LARGER = "With larger batches, at equal train loss, "
 ROWS = [  # question, command, answers, finding with the names of facts.py in braces, figures
     # An answer: a statement, the words if it is supported, contradicted, undecided.
     (
@@ -20,23 +20,26 @@ ROWS = [  # question, command, answers, finding with the names of facts.py in br
         [
             (
                 "size.50000.minimum",
-                *(f"By test loss {x} with 50,000 images" for x in ("yes", "no", "unclear")),
+                *(f"With 50,000 images: {x} by test loss" for x in ("yes", "no", "unclear")),
             ),
-            ("size.4000.minimum", *(f"{x} with 4,000" for x in ("yes", "no", "unclear"))),
             (
                 "size.50000.accuracy",
-                *(f"by test accuracy {x} with 50,000" for x in ("no", "yes", "unclear")),
+                *(f"{x} by test accuracy" for x in ("no", "yes", "unclear")),
             ),
-            ("size.4000.accuracy", *(f"{x} with 4,000" for x in ("no", "yes", "unclear"))),
+            (
+                "size.4000.minimum",
+                *(f"with 4,000: {x} by test loss" for x in ("yes", "no", "unclear")),
+            ),
+            ("size.4000.accuracy", *(f"{x} by test accuracy" for x in ("no", "yes", "unclear"))),
         ],
         (
             "CNNs on {whole.train_size} CIFAR-10 images: the test loss is lowest,"
             " {whole.lowest.test_loss}, at {whole.lowest.params} parameters and"
             " {whole.last.test_loss} at {whole.last.params}, the widest; the test accuracy is"
             " highest, {whole.best.test_acc}, at {whole.best.params}{whole.widest}. On"
-            " {small.train_size}:"
+            " {small.train_size}: lowest test loss"
             " {small.lowest.test_loss} at {small.lowest.params}, {small.last.test_loss} at"
-            " {small.last.params};"
+            " {small.last.params}; highest test accuracy"
             " {small.best.test_acc} at {small.best.params}, {small.last.test_acc} at the widest,"
             " whose train accuracy is {small.last.train_acc}."
         ),
@@ -78,7 +81,8 @@ ROWS = [  # question, command, answers, finding with the names of facts.py in br
             " {path.batch_size.two}: {path.batch_size.different.none}; after weight matching"
             " {path.batch_size.different.weight_matching}; from one initialisation"
             " {path.batch_size.shared.none}. Between learning rates {path.lr.one} and"
-            " {path.lr.two}: {path.lr.different.none}; {path.lr.different.weight_matching};"
+            " {path.lr.two}: {path.lr.different.none}; after weight matching"
+            " {path.lr.different.weight_matching}; from one initialisation"
             " {path.lr.shared.none}. Between two runs of one approach: {path.control.none.low} to"
             " {path.control.none.high}."
         ),
@@ -96,9 +100,9 @@ ROWS = [  # question, command, answers, finding with the names of facts.py in br
             ),
             (
                 "sensitivity.cifar10.mlp.train_loss.jacobian_norm_test.batch_size",
-                "that on CIFAR-10 is more sensitive",
-                "that on CIFAR-10 is less sensitive",
-                "that on CIFAR-10 shows no clear change",
+                "the MLP on CIFAR-10 is more sensitive",
+                "the MLP on CIFAR-10 is less sensitive",
+                "the MLP on CIFAR-10 shows no clear change",
             ),
             (
                 "sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.batch_size",
@@ -173,13 +177,13 @@ VERDICTS_TOLD = (
     " a network generalises, the main ones are those that are decided at equal train loss.\n\n"
     "How to read the table: the terms are explained in [hw1/README.md](hw1/README.md)."
     ' "MNIST MLP" is the network of `sensitivity.py`; "MNIST" with the batch size or a measure is'
-    " that of `sharpness.py`, another MLP. A run is a network or a pair of networks. The effect"
-    " of a trend or a correlation is Kendall's tau with its 95% interval, which decides nothing:"
-    " a verdict needs p < 0.05 after Holm's correction. The effect in a statement about every run"
-    " is the mean [lowest, highest] of the quantity that is predicted to lie above or below a"
-    " line: accuracies, errors, peaks and what matching removes as fractions; a lowest loss"
-    " inside the sweep by how many nats it is below both ends; rescaled measures as largest value"
-    " over smallest."
+    " that of `sharpness.py`, another MLP. A run is a network, a pair or a sweep of"
+    " widths. The effect of a trend or a correlation is Kendall's tau with its 95% interval,"
+    " which decides nothing: a verdict needs p < 0.05 after Holm's correction. The effect in a"
+    " statement about every run is the mean [lowest, highest] of the quantity that is predicted to"
+    " lie above or below a threshold. Accuracies, errors, peaks and the share that matching"
+    " removes are fractions; a lowest loss inside the sweep is given as the nats by which it is"
+    " below both ends, a rescaled measure as its largest value over its smallest."
 )
 OTHER_SEEDS = (
     "Would other seeds say the same? When every statement, threshold and rule was fixed, the"
