@@ -6,10 +6,10 @@ compares each log of DIR/logs (or of DIR itself) with the committed log of the s
 bytes, or how many settings agree within the spread over seeds, and which do not. The exit code is
 0, or 1 if a mean is outside of the spread, or 2 if nothing could be compared or a log is damaged.
 
-Compared are the means over seeds of all measured values of each setting, at the last epoch. A line
-of models (interpolation over alpha, rescaling over scale) counts as one: its mean, and for alpha
-also both ends and the highest loss between them, the top of the barrier. Accuracies are compared
-as they are and everything else as logarithms. lab/agreement.py explains the statistics.
+For each setting, the means over seeds of all measured values at the last epoch are compared. A line
+of models (interpolation over alpha, rescaling over scale) is compared as a whole: by its mean, and
+for alpha also by both ends and the highest loss between them, the top of the barrier. Accuracies
+are compared as they are, everything else as logarithms. lab/agreement.py explains the statistics.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LOGS = Path(__file__).resolve().parent / "logs"
 
 
 def differences(own, committed):
-    """Return sentences: settings that only one side has; the largest difference of equal seeds."""
+    """Return sentences on the settings that only `own` has and on how far equal seeds differ."""
     others = list(dict.fromkeys(setting for setting, _ in committed))
     mine = dict.fromkeys(setting for setting, _ in own)
     say = Counter(nearest(setting, others) for setting in mine if setting not in others)

@@ -39,10 +39,10 @@ def standardise(raw, device="cpu"):
 
 
 def version(name, digest):
-    """Return "" if a data set's arrays, by their digest, are those that everyone has.
+    """Return "" if this digest belongs to a known version of the data set, else "unknown version".
 
-    Otherwise return "unknown version": any .npz of the right shape may be called mnist. Known are
-    the digests in files.DATASETS, and those of files whose checksums this program has found right.
+    Any .npz of the right shape may be called mnist. Known are the digests in files.DATASETS, and
+    the digests of files whose checksums this program has found to be right.
     """
     return "" if digest in DATASETS[name].digests else "unknown version"
 

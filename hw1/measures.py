@@ -71,8 +71,8 @@ def jacobian_norm(model, x, *, batch_size=250):  # so few stay in the cache for 
 def loss_and_gradient(model, x, y, *, batch_size=BATCH_SIZE):
     """The mean loss, in nats, and its gradient by all parameters: a float and (P,) float64.
 
-    The searches below for a maximum begin with both. Give them these as `known`, for the same model
-    and data, and they do not compute them again.
+    The searches for a maximum (below) start by computing both. For the same model and data, pass
+    them the result of this function as `known`, and they do not compute it again.
     """
     return landscape(*prepare(model, x, y), batch_size)(0.0)
 
@@ -125,11 +125,13 @@ def sharpness(loss, norm, epsilon):
 def ball_sharpness(model, x, y, epsilon, *, known=None, starts=4, steps=10, batch_size=BATCH_SIZE):
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over ||theta' - theta|| <= epsilon, no unit.
 
-    Gradient ascent from the gradient, and from the best end of `starts` ascents over a subset (from
-    its own gradient, its top eigenvector and random points) where that is higher still. This is a
-    lower bound, which can be low in ReLU networks of a few units with a large epsilon: see whether
-    more starts change it. epsilon: a radius, or a list of radii for a list of maxima, which share
-    some of the work. ValueError if one is not positive. Source: course slide.
+    Gradient ascent starts in the direction of the gradient. In addition, `starts` ascents over a
+    subset of the examples start from the subset's gradient, its top eigenvector and random points.
+    If the best end of these is higher over all examples, a further ascent over all of them starts
+    there. The result is a lower bound, which can be low in ReLU networks of a few units with a
+    large epsilon: see whether more starts change it. epsilon: a radius, or a list of radii for a
+    list of maxima, which share some of the work. ValueError if one is not positive. Source: course
+    slide.
     """
     rises = partial(ball_rises, starts=starts, steps=steps, scale=torch.ones_like)
     return _maxima(rises, model, x, y, epsilon, known, batch_size)
@@ -150,10 +152,11 @@ def adaptive_sharpness(
 def box_sharpness(model, x, y, epsilon, *, known=None, batch_size=BATCH_SIZE):
     """Max of (L(theta') - L(theta)) / (1 + L(theta)) over |d theta_i| <= epsilon (|theta_i| + 1).
 
-    No unit. By ten iterations of L-BFGS-B from the gradient's corner; where the gradient is 0 also
-    from the top eigenvector's and from random points. Like their measure this is a lower bound of
-    the maximum. epsilon and the errors: as in ball_sharpness. Source: Keskar et al. 2017, metric
-    2.1 with A = I, without the factor of 100.
+    No unit. The search is ten iterations of L-BFGS-B from the corner of the box to which the
+    gradient points; where the gradient is 0, also from the corners to which the top eigenvector
+    and its negative point, and from random points. Like the measure of Keskar et al., the result
+    is a lower bound of the maximum. epsilon and the errors: as in ball_sharpness. Source: Keskar
+    et al. 2017, metric 2.1 with A = I, without the factor of 100.
     """
     return _maxima(box_rises, model, x, y, epsilon, known, batch_size)
 

@@ -98,9 +98,9 @@ def regime(row):
 def interpolation(logs, about):
     """Loss and accuracy between two models, and barriers (Goodfellow et al. 2015, fig. 1).
 
-    The curves are those of two approaches; below their barriers stand those of the controls, two
-    models of one approach. Matched models of one initialisation have barriers but no curves: they
-    would hide those of the models as they are, where the best permutation is none.
+    The curves are for models of two approaches. In the panel of barriers the controls, two models
+    of one approach, follow below. Matched models from one initialisation have barriers but no
+    curves: where matching changes nothing, their curves would hide those of the unmatched models.
     """
     logs = {name.partition("_")[2] or "different": t for name, t in logs.items()}
     table, keys, metrics = stats.barriers(logs), {}, ["loss", "acc"]

@@ -85,10 +85,10 @@ def _shapes(layer):
 
 
 def _columns(layer, before):
-    """Return what `layer` takes from each unit of `before`, (units, everything else) in float64."""
+    """Return the weights of `layer` that multiply each unit of `before`: (units, K) float64."""
     units, weight = len(before.weight), layer.weight
     if weight[0].numel() % units or (isinstance(layer, nn.Conv2d) and weight.shape[1] != units):
-        raise ValueError("A layer does not take the units of the one before it, each alike.")
+        raise ValueError("The weights of a layer do not fit the units of the layer before it.")
     return weight.double().reshape(len(weight), units, -1).transpose(0, 1).reshape(units, -1)
 
 
@@ -112,8 +112,8 @@ def _checked(model, changed):
         scale = float(before.nan_to_num(0.0, 0.0, 0.0).abs().max())
         if torch.allclose(before, after, rtol=0, atol=TOLERANCE * scale, equal_nan=True):
             return changed
-        raise ValueError("The outputs would change: the model does more than its layers tell.")
-    raise ValueError("No square image was found that the model takes, to check its outputs with.")
+        raise ValueError("The outputs would change: the model does something besides its layers.")
+    raise ValueError("The outputs cannot be checked: the model takes none of the images tried.")
 
 
 def _inputs(first):

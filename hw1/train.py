@@ -46,7 +46,7 @@ OPTIMIZERS = {
 }
 SCHEDULES = ("constant", "linear")
 METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
-CHECKS = 20  # times in an epoch, evenly spaced, a run is checked; after each step if it has fewer
+CHECKS = 20  # how often per epoch a run is checked, evenly spaced; at most once after each step
 SECONDS_BETWEEN_CHECKPOINTS = 20
 
 
@@ -82,10 +82,11 @@ def metrics(model, x_train, y_train, x_test, y_test):
 def epochs(model, optimizer, x, y, setting, first):
     """Train in place from epoch `first` on; yield (epoch, is_finite) at each of CHECKS places.
 
-    `epoch` is a fraction inside an epoch, where is_finite is not known yet and True; at its end
-    it is an int, and is_finite tells whether all losses of the epoch were. Only the model and the
-    optimizer outlive a kill: all else that an epoch needs, such as its rate, follows from its
-    number, and torch's random numbers start anew in each epoch.
+    Inside an epoch, `epoch` is a float, and is_finite is always True because it is not known yet.
+    At the end of an epoch, `epoch` is an int, and is_finite tells whether all of its losses were
+    finite. Of what an epoch needs, a checkpoint keeps only the model and the optimizer: the rest,
+    such as the learning rate, follows from the epoch's number, and torch's random numbers start
+    anew in each epoch.
     """
     images = x.permute(0, 2, 3, 1)  # (N, H, W, C), contiguous
     steps = math.ceil(len(y) / setting["batch_size"])
@@ -131,11 +132,12 @@ def network(setting, weights=None, device="cpu"):
 def train(setting, tensors, path, report=lambda part: None):
     """Do one run, or what is left of it, and return its state.
 
-    tensors: what data.load returns. path: the file of the finished run's state, with a checkpoint
-    beside it until then. report(part) is called with the part that is done. The state holds
-    `setting`, `history` (without a target: a dict for each measured epoch), `stops` ("epochs" and,
-    with a target, "train_loss": the epoch, the weights, and whether the stop was reached; if not,
-    they are NaN), `finite` (whether the loss was) and `seconds` (of the core; of a GPU's clock).
+    tensors: what data.load returns. path: the file of the finished run's state; until then there
+    is a checkpoint beside it. report(part) is called with the fraction that is done. The state
+    holds `setting`, `history` (without a target: a dict for each measured epoch), `stops`
+    ("epochs" and, with a target, "train_loss": the epoch, whether the stop was reached, and the
+    weights, which are NaN if it was not), `finite` (whether the loss was finite) and `seconds`
+    (core time, or elapsed time on a GPU).
     """
     if state := restore(path):
         return state
@@ -197,8 +199,9 @@ def record(state, model, tensors):
 def is_due(setting, epoch, history):
     """Return whether the loss is to be measured.
 
-    It is at the end; with log_growth also at epoch 0 and whenever the epoch has grown by this part
-    while the train accuracy is between 90% and 99%, and by three times this part before and after.
+    It is measured at the end. With log_growth it is also measured at epoch 0, and then whenever
+    the epoch is larger than the last measured one by this fraction (while the train accuracy is
+    from 90% to 99%) or by three times this fraction (before and after that).
     """
     if setting["log_growth"] is None or epoch == setting["epochs"]:
         return epoch == setting["epochs"]

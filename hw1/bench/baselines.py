@@ -111,7 +111,10 @@ def looped_norms(model, x, y, n=200):
 
 
 def pyhessian_norm(model, x, y, tolerance):
-    """Return PyHessian's top eigenvalue. Its error is larger than `tolerance`, its last change."""
+    """Return PyHessian's top eigenvalue.
+
+    PyHessian stops when the value changes by less than `tolerance`; the error is larger than that.
+    """
     from pyhessian import hessian  # optional
 
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ HW1 = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C has ended
 IDLE = "HW1_IDLE"  # run_all.sh sets it (lab/in_turn.py): experiments may overlap
 CLEAR_LINE = "\r\033[K"
-TEMPORARY = []  # folders that Python removes at its end, which `_end` cuts short
+TEMPORARY = []  # folders that `_end` removes, because it skips Python's own clean-up
 
 
 def _end(code):
@@ -41,7 +41,7 @@ def is_script():
 
 
 def end_faster():
-    """Let Python end a script without a last look through all of PyTorch's objects (0.5 s)."""
+    """Let a script end without the garbage collection of PyTorch's objects, which takes 0.5 s."""
     if is_script():
         gc.freeze()
 
@@ -55,9 +55,9 @@ def end_if_script(code):
 
 
 def say(text, stream="stdout"):
-    """Print a line; where nobody can read it (a closed pipe, a full disk), go on, and remember it.
+    """Print a line; if it cannot be written (a closed pipe, a full disk), set say.lost and go on.
 
-    `say.lost` is then True, and the script ends with exit code 1.
+    The script then ends with exit code 1.
     """
     file = getattr(sys, stream)
     if os.environ.get(IDLE) and file and file.isatty():

@@ -29,8 +29,8 @@ FLOOR, MOST_DF, LEVEL = 1e-3, 10, 0.01
 def read(path, epochs=0):
     """Return {(setting, name): {seed: value}} of a CSV; a setting is ((column, text), ...).
 
-    A run that diverged ends early: it counts as one of as many epochs as the log's other runs, or
-    as `epochs` if all of them diverged.
+    A run that diverged ended early. It is treated as if it had as many epochs as the log's other
+    runs, or `epochs` of them if all runs diverged.
     """
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, strict=True))

@@ -24,7 +24,9 @@ def prepare(model, x, y=None):
         raise TypeError("x and y must be torch tensors: convert arrays with torch.from_numpy.")
     kinds = {p.dtype for p in model.parameters()}
     if x.is_complex() or not all(kind.is_floating_point for kind in kinds):
-        raise MeasureError("The input or the parameters are no real floating-point numbers.")
+        raise MeasureError(
+            "The input is complex, or a parameter is not a real floating-point number."
+        )
     if not x.numel() or not torch.stack(x.aminmax()).isfinite().all():  # far faster than for each
         raise MeasureError("There are no examples, or one of them is not finite.")
     half = kinds & {torch.float16, torch.bfloat16}
@@ -100,9 +102,9 @@ def _depends_on_input(net, x):
 
 
 class WeightNorm(TorchFunctionMode):
-    """Weight norm by its formula: the second derivative of PyTorch's fused one is wrong.
+    """Weight norm by its formula, because PyTorch's fused version has a wrong second derivative.
 
-    Its gradient takes the norm of v for a constant (seen in PyTorch 2.13).
+    The gradient of the fused version treats the norm of v as a constant (seen in PyTorch 2.13).
     """
 
     used = False

@@ -1,4 +1,4 @@
-"""How much higher than at the parameters is the loss in a ball or a box around them?
+"""How far does the loss rise within a ball or a box around the parameters?
 
 Both searches climb with the gradient. Over many examples a network in float32 is searched in
 float32, which takes half the time; what is returned is always the loss in float64.
@@ -85,7 +85,7 @@ def _is_fine(net, x, rise, loss):
 
 
 def _top_direction(net, x, y, batch_size, sides):
-    """The top eigenvector by u; a random one where there is no second derivative.
+    """The top eigenvector with respect to u, or a random vector if none can be computed.
 
     At a minimum the loss rises most along it, and a few steps of ascent do not turn to it from a
     direction in which the loss rises almost as much.
@@ -101,7 +101,8 @@ def _ascend(at, point, loss, radius, steps):
     """The highest loss on an ascent from `point` within the ball, and the point where it is."""
     (height, slope), stride = at(point), 100 * radius
     for _ in range(steps):
-        # A long stride makes it the fixed point d = radius g / |g|; a failure shortens it.
+        # With a long stride the step is nearly the fixed-point iteration d = radius g / |g|; the
+        # stride becomes ten times shorter after a step that does not raise the loss.
         trial = point + stride * normalize(slope, dim=0)
         trial *= radius / trial.norm().clamp(min=radius)
         reached, move = at(trial), (trial - point).norm()

@@ -24,12 +24,12 @@ import data
 
 
 def lock(args):
-    """Return the lock of an experiment's folder: two of its kind wait for each other."""
+    """Return the lock of an experiment's folder; a second start of the experiment waits for it."""
     file = FileLock(args.out / "checkpoints" / f"{args.script}_{args.dataset}.lock")
     try:
         return file.acquire(timeout=0)
     except Timeout:
-        say(f"{args.script}: another one is at work in {args.out}: waiting for it")
+        say(f"{args.script}: the same script is already at work in {args.out}: waiting for it")
         return file.acquire()
 
 
@@ -90,7 +90,7 @@ def tensors(path, device):
 
 
 def salt(context, code):
-    """Return what decides, beside the setting, whether a kept result is that of today.
+    """Return everything besides the setting on which a kept result depends.
 
     context: what `prepare` returns; code: the digest of the code that makes the result.
     """

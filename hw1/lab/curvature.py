@@ -84,14 +84,15 @@ def _progress():
 
 
 def lanczos(net, x, y, tolerance, restarts, batch_size, **options):
-    """Return the eigenvalue of largest magnitude, its unit vector (P,), and the product for them.
+    """Return the eigenvalue of largest magnitude, its unit eigenvector (P,), and a function.
 
-    tolerance: of ARPACK's estimate of the residual, relative to the eigenvalue; restarts: at most.
+    The function is that of hessian_product. tolerance: the largest residual that is accepted, by
+    ARPACK's estimate and relative to the eigenvalue; restarts: the largest number of them.
     """
     multiply, size = hessian_product(net, x, y, batch_size, **options), len(parameter_vector(net))
     start = np.random.default_rng(0).standard_normal(size) / np.sqrt(size)
     if (k := len(x) // SUBSET) > 4:
-        # Half stays random, lest the subset hide a direction that it is blind to.
+        # Half of the start stays random, in case the subset misses an important direction.
         start += lanczos(net, x[::k], y[::k], 0.1, restarts, batch_size, **options)[1]
     sizes = []
 
@@ -119,8 +120,9 @@ def lanczos(net, x, y, tolerance, restarts, batch_size, **options):
 def top_eigenpair(net, x, y, tolerance, restarts, batch_size, **options):
     """Return the eigenvalue of largest magnitude and ||H v - lambda v|| / |lambda|.
 
-    MeasureError if that residual stays above the tolerance. In float64 where float32 is too coarse:
-    for a fine tolerance, and for a tiny loss, whose 1 - p is lost in rounding.
+    MeasureError if that residual stays above the tolerance. The computation is in float64 where
+    float32 is too coarse: for a small tolerance, for a tiny loss, for which 1 - p is lost in
+    rounding, and where a first try in float32 stays above the tolerance.
     """
 
     def loss(net, some):
@@ -144,7 +146,7 @@ def top_eigenpair(net, x, y, tolerance, restarts, batch_size, **options):
 
 
 def _check_symmetry(precise, x, y):
-    """MeasureError if u H v is not v H u: some layer's second derivative is wrong, as happens."""
+    """Raise MeasureError if u H v is not v H u: then some layer's second derivative is wrong."""
     few = slice(None, None, max(1, len(x) // 64))  # from all over the data
     product = hessian_product(precise, x[few], y[few], len(x))
     u, v = np.random.default_rng(0).standard_normal((2, len(parameter_vector(precise))))

@@ -1,4 +1,4 @@
-"""Digests of the code: what was computed by other code is not taken for a result of this one."""
+"""Digests of the code, so that results of older code are not mistaken for those of this code."""
 
 import ast
 import hashlib
@@ -16,9 +16,10 @@ def code_digest(*functions):
     """Return a digest of the functions and of all of this project's code that they use.
 
     It follows names from file to file. Comments, docstrings and line breaks do not count, and
-    neither does code that the functions never reach. A file that is imported elsewhere than at the
-    top of a file, as a.b or with * counts as a whole. Not followed are names that are looked up by
-    text (getattr), and registries that a decorator of another file fills: --fresh is for these.
+    neither does code that the functions never reach. If a file is imported below the top level of
+    another file, as a.b or with *, all of it counts. Names that are looked up by text (getattr) are
+    not followed, nor are registries that a decorator of another file fills: use --fresh after a
+    change of these.
     """
     plain = map(inspect.unwrap, functions)  # a decorator's wrapper lies in another file
     todo = [(Path(f.__code__.co_filename), f.__name__) for f in plain]
@@ -106,7 +107,7 @@ def _file(folder, parts):
 
 
 def _registers(node, definitions):
-    """Return the names in the bodies of this file's functions that decorate a definition."""
+    """Return this file's names that are used by the functions which decorate this definition."""
     found = set()
     for decorator in getattr(node, "decorator_list", []):
         for part in ast.walk(decorator):
@@ -118,7 +119,8 @@ def _registers(node, definitions):
 def _bound(statement):
     """Yield the names that a top-level statement defines or changes, such as X of `X["a"] += 1`.
 
-    A call may change its arguments and what it is a method of, unless its value is assigned.
+    A call counts as a change of its arguments and of the object whose method it calls, unless the
+    statement assigns the value of the call.
     """
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         yield statement.name  # but not what its body assigns

@@ -1,4 +1,4 @@
-"""Downloads by torchvision: the only thing for which the data sets need it, and the network."""
+"""Downloads by torchvision: nothing else about the data sets needs torchvision or the network."""
 
 import contextlib
 import socket

@@ -1,11 +1,11 @@
 """The data sets: one table, and the files that it names, found, checked and read.
 
 A data set is looked for as DATA_DIR/NAME.npz (the layout that Keras uses), then as the files that
-torchvision downloads. DATA_DIR is the variable HW1_DATA or data/ at the project's root. The MD5 of
-every downloaded file is checked before it is read, so that CIFAR-10's, which are pickles, run no
-code of a stranger. To add a data set, add an entry to DATASETS: for NAME.npz its shape and its
-number of classes are enough. FashionMNIST's own download could not be tried on the machine where it
-was added, which has no network.
+torchvision downloads. DATA_DIR is --data-dir, the variable HW1_DATA, or data/ at the project's
+root. The MD5 of every downloaded file is checked before it is read, so that CIFAR-10's, which are
+pickles, run no code of a stranger. To add a data set, add an entry to DATASETS: for NAME.npz its
+shape and its number of classes are enough. FashionMNIST's own download could not be tried on the
+machine where it was added, which has no network.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
-"""The last import of the server: what it has imported stays, and needs no look by the collector.
+"""Imported last by the server, to exclude all objects so far from garbage collection.
 
-Otherwise each process that is forked from it would look through all of PyTorch's objects now and
-then, would thereby get a copy of their memory, and would do so once more at its end.
+Otherwise, in each process that is forked from the server, the garbage collector would visit all of
+PyTorch's objects from time to time and once more at the end, and each visit would copy the memory
+of these objects into the process.
 """
 
 import gc

@@ -4,9 +4,10 @@
 
 At the end of its training an experiment has fewer runs left than processes. It then makes the file
 that the variable HW1_IDLE names, and the next experiment starts beside it, so that for a while two
-are at work, but never three. At the end stands how long each one took, and all of them together.
+are at work, but never three. At the end this program prints how long each one took, and the total.
 
-Exit code: 0; 1 if that of an experiment was 1; any other code ends the rest, and is that of all.
+Exit code: 0, or 1 if an experiment ended with exit code 1. After any other exit code the remaining
+experiments are not run or are stopped, and this program ends with that code.
 """
 
 import os

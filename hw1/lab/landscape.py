@@ -59,7 +59,7 @@ def mean(rows, net, x, y, batch_size):
 def by_input(xb):
     """Return a chunk of the input, ready for a derivative by it."""
     if not xb.is_floating_point():
-        raise MeasureError("The input consists of integers: there is no derivative by it.")
+        raise MeasureError("The input holds integers: no derivative with respect to it exists.")
     return xb.requires_grad_()
 
 

@@ -48,7 +48,10 @@ def side_by_side(workers, title, function, calls, costs=None):
 
 
 def call(workers, function, *arguments):
-    """Start one call; return a function that waits for its value, which is None if it failed."""
+    """Start one call; return a function that waits for its value, which is None if it failed.
+
+    In this process (workers is None) the call is made when that function is called.
+    """
     if workers is None:
         return lambda: call_here(ignore, function, arguments)[0]
     future = workers.submit(ignore, function, arguments)
@@ -88,7 +91,7 @@ def workers(jobs, dask=None):
 def call_here(report, function, arguments):
     """Call a function in this process; return (value, None), or (None, what went wrong)."""
     torch.set_num_threads(1)
-    threadpool_limits(1, "blas")  # while SciPy searches, a second thread would wait at full speed
+    threadpool_limits(1, "blas")  # a second thread would busy-wait while SciPy's searches run
     np.finfo(np.float32), np.finfo(np.float64)  # older NumPy versions warn if this comes later
     torch.set_flush_denormal(True)
     try:

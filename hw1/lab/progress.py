@@ -1,7 +1,7 @@
 """How far a script is: a bar on a terminal; in a pipe or a file a line now and then.
 
-Experiments that run_all.sh starts overlap (lab/in_turn.py). From then on the first one writes
-lines on a terminal, too, and the second one has the bar.
+Experiments that run_all.sh starts overlap (lab/in_turn.py). As soon as the second one may have
+started, the first one writes lines even on a terminal, and the second one has the bar.
 """
 
 import contextlib

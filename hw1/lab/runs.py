@@ -26,10 +26,11 @@ KEPT = "what was finished is kept, and the same command goes on from there"
 
 
 def start(main):
-    """Return the exit code of a script's main(); say in a sentence what is wrong with its lists.
+    """Return the exit code of a script's main(), which is 2 if the script's settings are wrong.
 
-    That is so if an error comes from lines that make settings of lists and dictionaries: a name is
-    missing in one, or an entry has another form. An error of `run` is raised.
+    An error in the script's own lines, outside `run`, usually means that a list or dictionary at
+    the top of the script lacks a name or has an entry of another form: it is reported in one
+    sentence. An error inside `run` is raised.
     """
     try:
         return main()
@@ -58,7 +59,7 @@ def run(args, columns, tasks, measure, check=None):
     gets the states of these runs (see train.train) and returns the task's rows. check(task), if
     given, raises SettingError for a task that cannot be measured, before any training.
     Exit codes: 0; 1 if a run failed, diverged or did not reach its train loss, or a figure could
-    not be drawn; 2 for a mistake of the user; 130 after Ctrl-C.
+    not be drawn; 2 for a mistake of the user or a full disk; 130 after Ctrl-C.
     """
     try:
         with interruptible(), cache.lock(args):
@@ -116,8 +117,8 @@ def _checked(args, columns, tasks, measure, check):
         for setting in task["runs"]:
             others = [name for name in files.DATASETS if name != args.dataset]
             if setting.get("dataset") in others:  # check_setting would not fit the model to it
-                hint = f"not {setting['dataset']}: that needs a start of its own, with --dataset"
-                raise SettingError(f"this start is on {args.dataset}, {hint}")
+                hint = f"but a setting names {setting['dataset']}: run that with --dataset"
+                raise SettingError(f"the script was started for {args.dataset}, {hint}")
             check_setting(setting)
         if check:
             check(task)

@@ -42,7 +42,7 @@ def thin(args, grid):
 
 
 def quick_target(args):
-    """Return the train loss of --quick, soon reached: 0.93 of guessing's; None without --quick."""
+    """Return an easy target with --quick, 0.93 times the loss of guessing, and otherwise None."""
     return round(0.93 * math.log(files.DATASETS[args.dataset].classes), 2) if args.quick else None
 
 
@@ -99,7 +99,7 @@ def check_setting(setting):
             raise SettingError(f"{name} must be {wanted}, not {setting[name]!r}")
     entry = train.OPTIMIZERS[setting["optimizer"]]
     for name in {"lr", "weight_decay", "fused"} & getattr(entry, "keywords", {}).keys():
-        raise SettingError(f"{name} in OPTIMIZERS has no effect: it is a setting of the run")
+        raise SettingError(f"{name} in OPTIMIZERS has no effect: train.py sets it for each run")
     if setting["target"] is not None and setting["max_epochs"] is None:
         raise SettingError("a run with a target needs max_epochs, where it ends at the latest")
     if setting["target"] is None and setting["max_epochs"] is not None:

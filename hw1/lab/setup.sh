@@ -32,7 +32,7 @@ for line in open(sys.argv[1]):
         name, sign, wanted = re.match(r"([\w-]+)(==|>=)(\S+)", line).groups()
         has = found(name)
         if name.startswith("torch") and found("torch"):
-            continue  # any version; a torchvision has to fit it, so that nobody else can choose it
+            continue  # any PyTorch will do; only the user can choose a torchvision that fits it
         if not has or numbers(has) < numbers(wanted) or (sign == "==" and has != wanted):
             print(line.strip())
 sys.exit(sys.version_info < (3, 10))
@@ -61,9 +61,9 @@ install() { # GROUPS...: make or complete .venv, beside the packages of $python,
   }
   echo "setup: installing into $root/.venv (once):" $missing
   if [[ $missing == *torch==* ]]; then
-    echo "setup: with a CPU-only PyTorch everything is 0.4 GB to download and 1.4 GB on disk, with"
-    echo "setup: CUDA several times as much. For the CPU-only one stop here, install it by the line"
-    echo "setup: that pytorch.org/get-started shows, and start again: it will be used."
+    echo "setup: With a CPU-only PyTorch this downloads 0.4 GB and takes 1.4 GB on disk; with CUDA"
+    echo "setup: several times as much. For a CPU-only PyTorch stop now (Ctrl-C), install it with"
+    echo "setup: the command that pytorch.org/get-started shows, and start again: it will be used."
   fi
   "$python" -m pip install --quiet $missing || {
     echo "setup: pip could not install them; the same command tries again." >&2

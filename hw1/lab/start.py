@@ -1,9 +1,9 @@
 """What has to happen before PyTorch is imported: choose its instructions, start the server.
 
 The server is a process that has imported PyTorch, and from which all other processes are forked.
-Importing this file starts it if the program is a script of hw1 that is going to use it. PyTorch
-takes seconds to import, and so both import it at the same time. That is why lab/flags.py, which
-only the experiments import, imports this file first.
+Importing this file starts the server if the program is a script of hw1 that is going to use it.
+PyTorch takes seconds to import; this way the server and the script import it at the same time.
+That is why lab/flags.py, which every experiment imports, imports this file before PyTorch.
 """
 
 import multiprocessing
@@ -51,11 +51,12 @@ def cores():
 
 
 def server():
-    """Start the server, unless it runs, deaf to Ctrl-C; return its context of multiprocessing.
+    """Start the server, unless it is running, and return its multiprocessing context.
 
-    It only imports: CUDA is never initialised in it. It starts in hw1/, since a Python that is
-    started with -c looks for modules in the current folder first. Where processes cannot be forked
-    (Windows), each of them starts from nothing.
+    The server ignores Ctrl-C. It only imports modules: CUDA is never initialised in it. It starts
+    in hw1/, because a Python that is started with -c looks for modules in the current folder first.
+    Where processes cannot be forked (Windows), there is no server: each process imports everything
+    itself.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

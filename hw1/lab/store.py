@@ -38,5 +38,5 @@ def restore(path):
         return None
     except Exception as error:  # noqa: BLE001 - a crafted file can raise nearly anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        say(f"warning: {path.name} is damaged ({reason}): starting it again", "stderr")
+        say(f"warning: {path.name} is damaged ({reason}) and is not used", "stderr")
         return None

@@ -5,8 +5,8 @@ import math
 import torch
 from torch.nn.functional import cross_entropy
 
-STRIDE = 21  # of the part; odd, as MNIST's images come in turn from two sources, one of them harder
-FEWEST = 30  # of fewer, the standard error would be a guess
+STRIDE = 21  # the part is every 21st example; odd, because MNIST alternates two kinds, one harder
+FEWEST = 30  # examples; the standard error of a smaller part would be a guess
 ERRORS = 3  # standard errors
 
 
@@ -16,8 +16,9 @@ def is_under(target, model, x, y, seen):
     A part of the examples is enough to say no, if it puts the mean over all above the target by
     more than ERRORS standard errors. It estimates that mean in two ways: as the mean over the part,
     and as the mean when all were last measured plus the part's mean change since then, which is the
-    better one while the model has changed little. An error of these estimates can only say no where
-    the mean is just under the target. `seen`: a dict, at first empty, that keeps the last losses.
+    better one while the model has changed little. If an estimate is wrong, the answer is at worst
+    no although the mean is just under the target. `seen`: a dict, at first empty, that keeps the
+    last losses.
     """
     if len(y) >= FEWEST * STRIDE:
         now = losses(model, x[::STRIDE], y[::STRIDE])

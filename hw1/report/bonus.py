@@ -36,7 +36,7 @@ def by_batch_size(t):
 
 
 def base(t):
-    """Return the approach of which all but the batch sizes change one setting."""
+    """Return the approach from which all others, except the batch sizes, are derived."""
     return f"batch_size={t[~by_batch_size(t)]['batch_size'][0]}"
 
 

@@ -6,8 +6,8 @@ reads hw1/logs and hw1/figures, decides every hypothesis, and writes hw1/figures
 Report.pdf, hw1/Report.pdf and the tables in README.md. With --out DIR it reads DIR/logs and
 DIR/figures, writes DIR/figures/verdicts.csv, DIR/Report.pdf and DIR/Report-zh.pdf, and rewrites a
 README only if --readme names it. The text (en.typ, zh.typ) holds no number and no finding: facts.py
-derives them from the logs, and the words follow the verdicts. Only a log that is missing or broken
-stops the build, with one sentence. The same logs give the same bytes. Fifteen seconds.
+derives them from the logs, and the words follow the verdicts. Only a log or figure that is missing
+or broken stops the build, with one sentence. The same logs give the same bytes. Fifteen seconds.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def prepare(place, logs, figures):
             known = found[KINDS[kind]]
             if name not in (known[language] if kind == "w" else known):
                 raise facts.MissingLogError(
-                    f"The report speaks of {name}, of which {logs} says nothing:"
+                    f"The report needs {name}, but the logs in {logs} do not have it:"
                     " run that experiment with its default settings."
                 )
     return found, rows

@@ -1,7 +1,7 @@
 """What hypotheses look at in curves: along training, widths and the line between two models.
 
-The functions that take a line return a function of the logs, as those of evidence.py do. A run that
-diverged has nan in its curve, and so has every value that a curve with nan leads to.
+The functions that take a line, and labels_trend, return a function of the logs, as those of
+evidence.py do. A run that diverged has nan in its curve, and every value of that curve is nan.
 """
 
 from lab.stats import FITTED, barrier, first_fit, last_epoch
@@ -28,8 +28,9 @@ def labels_trend(value):
     def data(logs):
         runs = runs_with_labels(logs)
         level, seed = np.array(list(runs)).T
-        y = np.array([value(run) for run in runs.values()])
-        return {"x": level, "y": y, "setting": level, "seed": seed}
+        finite = [np.isfinite(run["train_acc"][-1]) for run in runs.values()]
+        y = [value(run) if ok else np.nan for run, ok in zip(runs.values(), finite, strict=True)]
+        return {"x": level, "y": np.array(y), "setting": level, "seed": seed}
 
     return data
 
@@ -97,7 +98,10 @@ def below_best(run):
 
 
 def descent(what):
-    """Return by what part the peak of test "loss" or "error" exceeds both valley and end."""
+    """Return the function of a run that gives by what fraction its peak exceeds valley and end.
+
+    what: "loss" or "error", on the test set.
+    """
 
     def excess(run):
         return valley_and_peak(run["test_loss"] if what == "loss" else 1 - run["test_acc"])[2]

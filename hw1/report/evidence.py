@@ -1,9 +1,9 @@
 """What each hypothesis looks at: functions that take the data of its statistic out of the logs.
 
-logs: {(log, dataset): structured array}, as lab.tables.read gives them. The functions here return a
-function of the logs. For a trend or a correlation it gives {"x", "y", "setting", "seed"}, an
+logs: {(log, dataset): structured array}, as lab.tables.read gives them. Most functions here return
+a function of the logs. For a trend or a correlation it gives {"x", "y", "setting", "seed"}, an
 element for each model; for a statement about every seed {"value", "line"}: a number for each run (a
-model or a pair of models), and the line that separates yes from no.
+model, a pair of models, or a sweep of widths), and the line that separates yes from no.
 """
 
 from collections.abc import Callable
@@ -99,7 +99,10 @@ def gain(dataset, model):
 
 
 def rescaled(line, column, largest=False):
-    """Return the data on every seed: the largest value of all scales, or that over the least."""
+    """Return the data on every seed: the largest value over all scales divided by the smallest.
+
+    largest: the largest value alone, not divided.
+    """
 
     def data(logs):
         t = rows(logs, "reparametrization", "mnist", (column, "seed", "scale"))

@@ -3,7 +3,7 @@
 - `numbers`, {name: text}, and `tables`, {name: rows}, which both languages share;
 - `states`, {name: state}: the verdict on each hypothesis, and other choices between wordings;
 - `words`, {language: {name: words}}: of each hypothesis its verb, and the names of the approaches;
-  in these three, "again." before the name of a hypothesis stands for the replication;
+  in numbers, states and words, "again." before a hypothesis's name stands for the replication;
 - `found`, `differs` and `counts`, {language: rows}: the tables of the report;
 - `predicted` and `replication`, rows: tables of README.md.
 
@@ -100,7 +100,7 @@ def load(logs):
                 raise MissingLogError(f"{file} is damaged: {makes} makes one with {name} in it.")
         for name in set(tables[log, dataset].dtype.names) - WORDS:
             if tables[log, dataset][name].dtype.kind not in "if":
-                raise MissingLogError(f"{path} is damaged: its {name} is no number in every row.")
+                raise MissingLogError(f"{path} is damaged: a row has no number in column {name}.")
     return tables, about
 
 

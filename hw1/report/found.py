@@ -1,7 +1,8 @@
 """What we found: how many hypotheses have which verdict, and which of them stand in the tables.
 
 figures/verdicts.csv has all of them. The tables of the report and of README.md have those that
-`stands_in_table` names, by a rule that was fixed before the run, and the contradicted ones first.
+`stands_in_table` names, by a rule that was fixed before the run, and the contradicted ones first;
+README.md has all others that are contradicted as well.
 
 earlier.csv has what the same rule finds in earlier and smaller runs: in the logs of commit f91c610
 and, for the CNN on CIFAR-10, in that of fffb52e.
@@ -38,9 +39,9 @@ MAIN = ("jacobian_norm_test", "hessian_norm", "test_acc")  # whose trend with th
 def stands_in_table(row):
     """Return whether a hypothesis stands in the tables.
 
-    That is so for what is said of every seed, except confidence, for the trends with the share of
-    shuffled labels, and, at equal train loss alone, for the trends of MAIN with the batch size and
-    for each predictor that is decided.
+    The tables have every statement about every seed except those about confidence, and the trends
+    with the share of shuffled labels. At equal train loss, and only there, they also have the
+    trends of MAIN with the batch size and each predictor with a decided verdict.
     """
     name, equal = row["name"], ".train_loss." in row["name"]
     if row["family"] == "predictors":
@@ -80,9 +81,9 @@ def table(rows, language):
 
 
 def predicted(rows):
-    """Return the cells of README.md's table, with all that is contradicted beside that of `table`.
+    """Return the cells of README.md's table: what `table` has, and all other contradicted ones.
 
-    They are: prediction, source, what was found, effect, verdict, verdict with other seeds.
+    The columns are: prediction, source, what was found, effect, verdict, verdict with other seeds.
     """
     cells = []
     for h, row in zip(HYPOTHESES, rows, strict=True):
@@ -106,7 +107,7 @@ def earlier():
 
 
 def changed(row, then):
-    """Return whether a hypothesis has another verdict now than it had then."""
+    """Return whether a hypothesis is tested now and has another verdict than it had then."""
     return then["verdict"] != row["verdict"] != "not tested"
 
 
@@ -147,7 +148,7 @@ def counts(rows, language):
 def summary(rows):
     """Return how many hypotheses there are, how many of each verdict, and the level of the rule.
 
-    Also: how many are in earlier.csv, and how many of these were undecided then or are so now.
+    Also: how many are in earlier.csv, and how many of these became decided or became undecided.
     """
     found = Counter(row["verdict"] for row in rows)
     numbers = {verdict: found[verdict] for verdict in VERDICTS}

@@ -1,9 +1,9 @@
 """The hypotheses that the report tests, written down before the run whose logs decide them.
 
-Each comes from a paper. It has a sentence in English and in Traditional Chinese, in which {verb}
-stands for the words that follow from the verdict, a predicted sign, and a function of the logs (see
-evidence.py and curves.py) that returns the data of its statistic. verdicts.py decides all of them
-by two rules. If an entry changes after the run, the commit says why and the report says so.
+Each comes from a paper. It has a predicted sign, a function of the logs that returns the data of
+its statistic (see evidence.py and curves.py), and a sentence in English and in Traditional Chinese,
+in which {verb} stands for the words that depend on the verdict. verdicts.py decides all of them by
+two rules. If an entry changes after the run, the commit says why and the report says so.
 """
 
 from itertools import product
@@ -121,7 +121,7 @@ SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "eve
 def related(data, what, log, where, names, measures, goals, source):
     """Yield a hypothesis for each measure and goal: that the one grows with the other.
 
-    names: of the log and its rows, (English, Chinese). Test accuracy is predicted to fall.
+    names: of the network or the data set, and of the stop: (English, Chinese). Test accuracy is predicted to fall.
     """
     for (measure, english, chinese), (goal, goal_en, goal_zh) in product(measures, goals):
         yield Hypothesis(

@@ -13,11 +13,11 @@ def permutation_p(x, y, setting, seed, most=MOST):
     """Return the two-sided p-value of Kendall's tau of x and y, permuting whole settings of y.
 
     x, y, setting, seed: (N,), a row for each model; a setting may lack some seeds. A permutation
-    gives all the seeds of one setting to another one. What is compared is the numerator of tau over
-    the number of pairs of models that are there on both sides and differ in x: with a model
-    missing, an order other than the observed one has fewer pairs. Both are sums over pairs of
-    settings, whose terms are computed once. All permutations are tried if there are at most `most`;
-    otherwise as many are drawn, the observed one counting as the first.
+    gives all the seeds of one setting to another one. The statistic is the numerator of tau divided
+    by the number of pairs of models that exist in both x and permuted y and differ in x: if a model
+    is missing, permuted orders can have fewer such pairs than the observed one. Both numbers are
+    sums over pairs of settings, whose terms are computed once. All permutations are tried if there
+    are at most `most`; otherwise `most` of them are drawn, and the observed order is the first.
     """
     rows, n = np.unique(setting, return_inverse=True)[1], len(np.unique(setting))
     columns = np.unique(seed, return_inverse=True)[1]

@@ -165,13 +165,14 @@ TIMED = {  # a comparison of benchmark.py, in words
 }
 PREDICTED = ["what was predicted", "source", "what we found", "effect", "verdict"]
 VERDICTS_TOLD = (
-    "We wrote down {count.all} statements, each a claim or a question of the literature carried"
-    " over to networks that two processor cores can train, with its statistic and its predicted"
-    " sign, before the run that is shown here, but after earlier runs with the same seeds; the"
-    " thresholds were chosen after one of those. The logs support {count.supported}, contradict"
-    " {count.contradicted}, leave {count.undecided} undecided and cannot test {count.not"
-    ' tested}: see [verdicts.csv](hw1/figures/verdicts.csv). "Contradicted" is said of the'
-    " statement on our networks, not of the paper. The table has the main ones and all that are"
+    "Before the run that is shown here, we wrote down {count.all} statements, each with its"
+    " statistic and its predicted sign. Each applies a claim or a question of the literature to"
+    " networks that two processor cores can train. By then there had been earlier runs with the"
+    " same seeds, and the thresholds were chosen after one of those. The logs support"
+    " {count.supported}, contradict {count.contradicted}, leave {count.undecided} undecided and"
+    " cannot test {count.not tested}: see [verdicts.csv](hw1/figures/verdicts.csv)."
+    ' "Contradicted" refers to the statement about our networks, not to the paper. The table has'
+    " the main statements and all that are"
     " contradicted; of the trends with the batch size, the main ones are those of the Jacobian, the"
     " Hessian and test accuracy at equal train loss, and of the measures that may predict how well"
     " a network generalises, the main ones are those that are decided at equal train loss.\n\n"
@@ -186,13 +187,14 @@ VERDICTS_TOLD = (
     " below both ends, a rescaled measure as its largest value over its smallest."
 )
 OTHER_SEEDS = (
-    "Would other seeds say the same? When every statement, threshold and rule was fixed, the"
+    "Would other seeds say the same? After every statement, threshold and rule had been fixed, the"
     " experiments whose logs are in"
     " [hw1/logs/replication](hw1/logs/replication){replication.but} were run again with the"
     " seeds {replication.seeds} on another processor ({replication.device}). Of the"
     " {replication.tested} statements that both sets of logs can test, {replication.alike} are"
     " decided alike, {replication.undecided} are undecided in both, {replication.once} are"
-    " decided in one only ({replication.gained} of them with the new seeds), and"
+    " decided in only one of the two sets ({replication.gained} of them in the new one), and"
     " {replication.opposite} have opposite verdicts. The last column of `verdicts.csv` has the"
-    " other verdict of each statement. Everything else on this page is of the first set."
+    " verdict of each statement with the new seeds. Everything else on this page is from the first"
+    " set."
 )

@@ -1,9 +1,10 @@
 """Do other seeds lead to the same verdicts? The folder replication/ beside the logs answers.
 
-Its logs were made by the same commands with seeds that no earlier run had, on another processor,
-when every statement, threshold and rule was fixed. They are decided by the same rule, and where the
-logs of a family are not all there, Holm's correction counts its other tests as well. Verdicts are
-opposite if one set of logs supports what the other contradicts.
+Its logs were made by the same commands, with seeds that no earlier run had and on another
+processor, after every statement, threshold and rule had been fixed. The verdicts on them follow
+the same rules. Where some logs of a family are missing, Holm's correction also counts the tests
+that these would have allowed. Verdicts are opposite if one set of logs supports what the other
+contradicts.
 """
 
 from collections import Counter
@@ -42,9 +43,9 @@ def outcome(verdict, other):
 
 
 def compare(logs, wanted, rows):
-    """Note the other verdict in each row.
+    """Add to each row of `rows` the verdict that the replication leads to.
 
-    Return the numbers, the table of README.md, and the other effect of each hypothesis.
+    Return the numbers, the table of README.md, and each hypothesis's effect in the replication.
     logs: the folder of the logs that led to `rows`, the verdicts; wanted: the logs to look for.
     """
     tables, machines = load(logs, wanted)

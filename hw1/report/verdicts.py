@@ -1,11 +1,11 @@
 """The verdict on each hypothesis: supported, contradicted, undecided or not tested.
 
-There are two rules. A statement about every seed is supported if all its runs (models, or pairs of
-models) lie on the predicted side of its line, contradicted if all lie on the other side, and else
-undecided. For a trend or a correlation the effect is Kendall's tau-b over all models. Its p-value
-permutes whole settings, because the seeds of one setting are not independent, and is corrected by
-Holm (1979) for the tests of its family whose logs are there. The bootstrap interval is shown but
-decides nothing: with so few settings it is too narrow.
+There are two rules. A statement about every seed is supported if all its runs (models, pairs of
+models, or sweeps of widths) lie on the predicted side of its line, contradicted if all lie on the
+other side, and else undecided. For a trend or a correlation the effect is Kendall's tau-b over all
+models. Its p-value permutes whole settings, because the seeds of one setting are not independent,
+and is corrected by Holm (1979) for the tests of its family whose logs are there. The bootstrap
+interval is shown but decides nothing: with so few settings it is too narrow.
 """
 
 import csv
@@ -90,8 +90,9 @@ def measured(h, logs):
 def decide(logs, hypotheses=HYPOTHESES, whole=False):
     """Return a row, {column: value}, for each hypothesis. logs: {(log, dataset): table}.
 
-    For every seed low and high are the lowest and the highest value, otherwise the 95% interval.
-    whole: correct as if the tests whose logs are not there had been made, too, and found nothing.
+    In a statement about every seed, low and high are the lowest and the highest value; otherwise
+    they are the ends of the 95% interval. whole: make Holm's correction as if the tests whose logs
+    are missing had been made as well and had found nothing.
     """
     rows = [measured(h, logs) for h in hypotheses]
     for family in dict.fromkeys(row["family"] for row in rows):

@@ -16,7 +16,7 @@ CHINESE = {"lr": "學習率", "batch_size": "批次大小"}
 
 
 def text(x, spec=".2f"):
-    """Return a number as it is printed. Two specs differ from Python's: e (a power of ten), %."""
+    """Return a number as it is printed: as in Python, but with a true minus and powers of ten."""
     if not np.isfinite(x):
         return "—"
     if spec.endswith("e"):
@@ -96,7 +96,8 @@ def approaches(t, changes, language):
     """Return each approach in words: its setting, and the optimizer or rate that comes with it.
 
     changes: {approach: by how much it multiplies the Hessian's norm}, of all but the batch sizes.
-    "approaches" are these in words, and "changes" are they with their factors.
+    The result has two more entries: "approaches" lists the approaches of `changes` in words, and
+    "changes" lists them with their factors.
     """
     names = ENGLISH | (CHINESE if language == "zh" else {})
     found = {}

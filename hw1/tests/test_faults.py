@@ -841,7 +841,7 @@ def test_a_second_start_waits_for_the_first(undisturbed, tmp_path):
     first = kill.start(hw1, "param_sweep", out, "--epochs", "400")
     until("to do", out)
     second = kill.start(hw1, "param_sweep", out)
-    until("another one is at work", out)
+    until("already at work", out)
     first.kill()  # its lock goes with it
     assert second.wait() == 0 and kill.contents(out) == wanted
 

@@ -404,6 +404,18 @@ def test_epochs_to_fit_by_hand():
         assert curves.epochs_to_fit_or_later(t) == expected
 
 
+def test_a_run_that_diverged_has_no_epochs_to_fit():
+    """It ended early, and was taken for one that had fitted early."""
+    columns = ("label_corruption", "seed", "epoch", "train_acc", "test_acc")
+    t = np.zeros(4, [(name, float) for name in columns])
+    t["seed"], t["epoch"], t["train_acc"] = (0, 0, 1, 1), (0, 3, 0, 3), (0.1, np.nan, 0.1, 1)
+    data = curves.labels_trend(curves.epochs_to_fit_or_later)({("random_labels", "mnist"): t})
+    assert data["seed"].tolist() == [0, 1] and data["y"].tolist() == [
+        pytest.approx(np.nan, nan_ok=True),
+        3,
+    ]
+
+
 METRICS = "train_loss train_acc test_loss test_acc "
 STOPS = {"stop": ("epochs", "train_loss")}
 PATHS = {"pair": ("batch_size", "lr"), "setting_1": (1, 2), "setting_2": (2,)}
