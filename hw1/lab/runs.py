@@ -115,9 +115,9 @@ def _checked(args, columns, tasks, measure, check):
         if not task["runs"]:
             raise SettingError(f"a task for {task['log']} names no runs")
         for setting in task["runs"]:
-            others = [name for name in files.DATASETS if name != args.dataset]
-            if setting.get("dataset") in others:  # check_setting would not fit the model to it
-                hint = f"but a setting names {setting['dataset']}: run that with --dataset"
+            dataset = setting.get("dataset")
+            if dataset in files.DATASETS and dataset != args.dataset:  # the model would not fit it
+                hint = f"but a setting names {dataset}: run that with --dataset {dataset}"
                 raise SettingError(f"the script was started for {args.dataset}, {hint}")
             check_setting(setting)
         if check:

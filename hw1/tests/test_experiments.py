@@ -397,7 +397,7 @@ PAIRS = {  # a pair of interpolation.py: what it says, or "" if it works
     "batch_size": ((32, 256), {"model": "cnn-2"}, ""),
     "model": (("mlp-64-8-10", "mlp-64-16-10"), {}, "there is no line between mlp-64-8-10 and"),
     "colour": (("red", "blue"), {}, "setting 'colour' is unknown"),
-    "dataset": (("digits", "mnist"), {}, "this start is on digits, not mnist"),
+    "dataset": (("digits", "mnist"), {}, "started for digits, but a setting names mnist"),
     "seed": ((0, 5), {}, "there can be no line for the pair seed"),
     "train_size": ((500, 200), {}, "there can be no line for the pair train_size"),
     "log_growth": ((None, 0.5), {}, "there can be no line for the pair log_growth"),
