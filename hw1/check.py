@@ -87,7 +87,7 @@ def compare(path, other):
     if set(lines) <= set(theirs):
         some = f" in the {len(lines) - 1} rows that both have" if len(lines) < len(theirs) else ""
         return [f"the same bytes{some}"], []
-    commands = [described(p).get("command", "").replace("=", " ") for p in (path, other)]
+    commands = [str(described(p).get("command", "")).replace("=", " ") for p in (path, other)]
     columns = lines[0].split(",")
     hidden = "--quick" + r"|--train-size \w+" * ("train_size" not in columns)
     hidden += r"|--epochs \w+" * ("epoch" not in columns)
@@ -97,7 +97,7 @@ def compare(path, other):
         hint = " (if that is the same, leave the flag out)" * ("" in made)
         return ["not comparable: {} instead of {}".format(*flags) + hint], []
     say, found = differences(own, committed), compare_means(own, committed)
-    digests = {described(p).get("data_digest") for p in (path, other)} - {None}
+    digests = {str(described(p).get("data_digest", "")) for p in (path, other)} - {""}
     if found and len(digests) > 1:
         say.append("the data are not those of the committed log: its .json may have a data_note")
     if not found and own.keys() & committed.keys():

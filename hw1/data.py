@@ -8,12 +8,9 @@ where their files are looked for.
 
 import hashlib
 
-from lab import formats
-from lab.files import DATASETS, arrays
+from lab.files import arrays
 
 import torch
-
-digest = formats.digest  # SHA-256 of what files.arrays returns
 
 
 def load(name, data_dir=None, device="cpu"):
@@ -36,15 +33,6 @@ def standardise(raw, device="cpu"):
     x_train, x_test = (x.sub_(mean).div_(std).permute(0, 3, 1, 2) for x in (x_train, x_test))
     y_train, y_test = (torch.tensor(raw[key], device=device) for key in ("y_train", "y_test"))
     return x_train, y_train, x_test, y_test
-
-
-def version(name, digest):
-    """Return "" if this digest belongs to a known version of the data set, else "unknown version".
-
-    Any .npz of the right shape may be called mnist. Known are the digests in files.DATASETS, and
-    the digests of files whose checksums this program has found to be right.
-    """
-    return "" if digest in DATASETS[name].digests else "unknown version"
 
 
 def shuffle_labels(y, fraction, seed):

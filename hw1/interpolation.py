@@ -79,30 +79,24 @@ def grid(parts):
 
 
 @cache
-def unmatchable(model, dataset):
-    """Return why the units of such a network cannot be matched, or None."""
-    network = train.network(train.SETTING | {"model": model, "dataset": dataset})
+def unmatchable(first, second, dataset):
+    """Return why the units of two such networks cannot be matched, or None."""
+    settings_of_both = (train.SETTING | {"model": m, "dataset": dataset} for m in (first, second))
     try:
-        match_weights(network, network)
+        match_weights(*map(train.network, settings_of_both))
     except ValueError as error:
-        return f"the units of {model} cannot be matched: {error}"
+        return f"the units of {first} and {second} cannot be matched: {error}"
     return None
 
 
 def check(task):
-    """Raise SettingError if there is no line between the two models of the task."""
+    """Raise SettingError if the two models of the task cannot be matched or have no line."""
     pair = task["pair"]
     if pair in NO_PAIR or any(run[pair] is None for run in task["runs"]):
         why = f"it is one of {', '.join(NO_PAIR)}, or a value is None"
         raise settings.SettingError(f"there can be no line for the pair {pair}: {why}")
-    first, second = (train.network(setting).state_dict() for setting in task["runs"])
-    if why := unmatchable(task["runs"][0]["model"], task["runs"][0]["dataset"]):
+    if why := unmatchable(*(run["model"] for run in task["runs"]), task["runs"][0]["dataset"]):
         raise settings.SettingError(why)
-    if [value.shape for value in first.values()] != [value.shape for value in second.values()]:
-        names = " and ".join(setting["model"] for setting in task["runs"])
-        raise settings.SettingError(
-            f"there is no line between {names}: their weights differ in shape"
-        )
 
 
 def measure(task, states, tensors):

@@ -78,7 +78,7 @@ def loss_and_gradient(model, x, y, *, batch_size=BATCH_SIZE):
 
 
 def parameter_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):
-    """Euclidean norm of the gradient of the mean loss by all parameters, in nats.
+    """Norm of the gradient of the mean loss with respect to all parameters, in nats.
 
     Source: course slide.
     """
@@ -91,14 +91,8 @@ def hessian_norm(model, x, y, *, tolerance=1e-3, restarts=300, batch_size=BATCH_
     The residual is ||H v - lambda v|| / |lambda|, never above the tolerance: MeasureError if
     Lanczos does not reach it within the restarts. Source: Dinh et al. 2017, section 2.
     """
-    options = {"tolerance": tolerance, "restarts": restarts, "batch_size": batch_size}
-    value, residual = top_eigenvalue(model, x, y, **options)
+    value, residual = top_eigenpair(*prepare(model, x, y), tolerance, restarts, batch_size)
     return abs(value), residual
-
-
-def top_eigenvalue(model, x, y, *, tolerance=1e-3, restarts=300, batch_size=BATCH_SIZE):
-    """The Hessian's eigenvalue of largest magnitude, with its sign; else as hessian_norm."""
-    return top_eigenpair(*prepare(model, x, y), tolerance, restarts, batch_size)
 
 
 def block_hessian_norm(model, x, y, *, tolerance=1e-3, restarts=300, batch_size=BATCH_SIZE):

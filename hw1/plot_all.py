@@ -232,19 +232,11 @@ def drawable(out, dataset, scripts=None):
 
 
 def draw(out, dataset, scripts=None):
-    """Draw the figures of a data set from OUT/logs into OUT/figures; return the paths written.
+    """Draw the figures of a data set from OUT/logs into OUT/figures.
 
-    scripts: the names of the scripts whose figures are wanted (default: all that have a log).
-    Raises ValueError, which names each log that cannot be drawn, after all others have been drawn.
+    Return the paths written, and a sentence for each damaged log. scripts: the names of the scripts
+    whose figures are wanted (default: all that have a log).
     """
-    written, bad = drawn(out, dataset, scripts)
-    if bad:
-        raise ValueError("; ".join(bad))
-    return written
-
-
-def drawn(out, dataset, scripts=None):
-    """Draw as `draw` does; return the paths written, and a sentence for each damaged log."""
     figures, written, bad, opened = Path(out) / "figures", [], [], {}
     wanted = list(drawable(out, dataset, scripts))
     for path in dict.fromkeys(path for _, paths in wanted for path in paths.values()):
@@ -293,7 +285,7 @@ def main():
         for name in names[1:]:  # each data set in a process of its own
             beside.append(subprocess.Popen([*words, "--dataset", name]))
         for name in names[:1]:
-            written, bad = drawn(args.out, name, args.only)
+            written, bad = draw(args.out, name, args.only)
     except (ValueError, OSError) as error:
         parser.exit(2, f"plot_all: error: {error}.\n")
     finally:

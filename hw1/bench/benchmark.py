@@ -29,11 +29,12 @@ from unittest import mock
 HW1 = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HW1))
 
-from lab import files, logs, provenance
+from lab import files, formats, logs, provenance
 from lab.flags import positive_int
 from lab.parallel import ignore, side_by_side, workers
 from lab.settings import fingerprint, mlp_for
 from lab.start import PINNED, pin_instructions
+from lab.tables import folder
 
 import torch
 
@@ -43,7 +44,7 @@ import scripts
 import targets
 import train
 from baselines import CORES, mapped_epochs, our_epochs, usual_epoch
-from data import digest, standardise
+from data import standardise
 
 COLUMNS = ("comparison", "side", "setting", "repeat", "seconds", "peak_mb")
 
@@ -177,7 +178,7 @@ def measure(bench, small, image):
     epoch(bench, f"cnn_epoch{suffix}", other, cnn, device)
     if device == "cpu":
         measure_on_cpu(bench, small, image, setting, x, y)
-    return digest(raw)
+    return formats.digest(raw)
 
 
 def measure_on_cpu(bench, small, image, setting, x, y):
@@ -210,12 +211,12 @@ def main():
     add, data = parser.add_argument, os.environ.get("HW1_DATA") or files.ROOT / "data"
     add("--quick", action="store_true", help="a small version, on digits")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: cpu)")
-    add("--out", type=Path, metavar="DIR", help="(default: hw1, or hw1/quick with --quick)")
+    add("--out", type=folder, metavar="DIR", help="(default: hw1, or hw1/quick with --quick)")
     add("--data-dir", default=data, metavar="DIR", help="(default: $HW1_DATA, then data/)")
     add("--repeats", type=positive_int, metavar="N", help="(default: 5, or 1 with --quick)")
     args = parser.parse_args()
     args.repeats = args.repeats or (1 if args.quick else 5)
-    args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).expanduser().absolute()
+    args.out = (args.out or (HW1 / "quick" if args.quick else HW1)).absolute()
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("argument --device: PyTorch finds no cuda device")
     if find_spec("torchvision") is None:
@@ -227,8 +228,8 @@ def main():
     try:
         for name in ("logs", "checkpoints"):
             (args.out / name).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=args.out / "checkpoints") as folder:
-            bench = Benchmark(args, Path(folder))
+        with tempfile.TemporaryDirectory(dir=args.out / "checkpoints") as place:
+            bench = Benchmark(args, Path(place))
             source = measure(bench, args.dataset, image)
     except (files.DataError, OSError) as error:
         parser.exit(2, f"benchmark: error: {error}\n")

@@ -43,12 +43,14 @@ def prepare(args):
     folder.mkdir(exist_ok=True)
     for part in folder.glob("*.part"):
         part.unlink()  # left by a process that was killed while it wrote
-    source = data.digest(raw)
+    source = formats.digest(raw)
     few = QUICK if args.quick else ""
     if args.quick:
         raw = {key: value[: QUICK[key.partition("_")[2]]] for key, value in raw.items()}
     path = _laid_out(args, raw, f"{source}{few}{code_digest(data.standardise)}")
-    return {"folder": folder, "tensors": path, "device": args.device, "data": source}
+    classes = files.DATASETS[args.dataset].classes
+    context = {"folder": folder, "tensors": path, "device": args.device, "data": source}
+    return context | {"classes": classes}
 
 
 def _laid_out(args, raw, version):
@@ -94,7 +96,8 @@ def salt(context, code):
 
     context: what `prepare` returns; code: the digest of the code that makes the result.
     """
-    return [context["data"], torch.__version__, context["device"], capability(), code]
+    own = [context[name] for name in ("data", "classes", "device")]
+    return [*own, torch.__version__, capability(), code]
 
 
 def key(salt, value):

@@ -135,11 +135,6 @@ def _checked(path, md5):
     )
 
 
-def note(digest):
-    """Return what has to be said of the arrays with this digest, as a rule nothing."""
-    return {d: text for e in DATASETS.values() for d, text in e.digests.items()}.get(digest, "")
-
-
 if __name__ == "__main__":  # for run_all.sh: 2 if something is damaged, else 3 if out of reach
     codes = []
     for wanted in sys.argv[1:]:

@@ -27,10 +27,10 @@ def along(first, second, alphas, x_train, y_train, x_test, y_test):
         yield alpha, train.metrics(rest, ends_train, y_train, ends_test, y_test)
 
 
-def outputs(first, second, x, rows=2048):
+def outputs(first, second, x):
     """Return the outputs of two first layers for x: (N, 2, H), of few rows at a time."""
     ends = x.new_empty(len(x), 2, first[-1].out_features)
-    for place, inputs in zip(ends.split(rows), x.split(rows), strict=True):
+    for place, inputs in zip(ends.split(2048), x.split(2048), strict=True):
         place[:, 0], place[:, 1] = first(inputs), second(inputs)
     return ends
 

@@ -40,7 +40,8 @@ class Progress:
     """
 
     def __init__(self, title, costs):
-        self.title, self.costs = title, costs
+        self.title = title
+        self.costs = costs if any(costs.values()) else dict.fromkeys(costs, 1)  # all in the cache
         self.parts = dict.fromkeys(costs, 0.0)
         self.over, self.terminal = threading.Event(), sys.stderr is not None and sys.stderr.isatty()
 
@@ -50,7 +51,7 @@ class Progress:
 
     def __enter__(self):
         file = sys.stderr if self._has_bar() else io.StringIO()
-        total = sum(self.costs.values()) or 1
+        total = sum(self.costs.values())
         tqdm.set_lock(threading.RLock())  # its own one is a semaphore, which a kill leaves behind
         self.bar = tqdm(total=total, desc=self.title, bar_format=LOOK, file=file)
         self.thread = threading.Thread(target=self._show, daemon=True)

@@ -55,11 +55,12 @@ def barrier(alpha, loss):
 
 
 def barriers(logs):
-    """Return a row for each pair, two settings, initialisation, alignment and seed: both barriers.
+    """Return a row for each pair, two settings, initialisation, alignment and seed: its barriers.
 
-    logs: {"different": table, "shared": table}, or one of the two. A row also has the norm of each
-    model's weights and their distance, nan in a log without them, and for both barriers the share
-    that its alignment removes, of the barrier without alignment; nan where there is none.
+    logs: {"different": table, "shared": table}, or one of the two. The barriers are in train loss,
+    test loss and test error. A row also has the norm of each model's weights and their distance,
+    nan in a log without them, and for both losses the share of the barrier that its alignment
+    removes; nan where there is none.
     """
     rows, lengths = [], ("weight_norm_1", "weight_norm_2", "distance")
     for start in sorted(logs, reverse=True):  # shared before different
@@ -76,6 +77,7 @@ def barriers(logs):
             for a, run in runs.items():
                 row = about | {"initialisation": start, "alignment": a, "seed": seed}
                 row |= {f"{split}_barrier": high[a, split] for split in ("train", "test")}
+                row["error_barrier"] = barrier(run["alpha"], 1 - run["test_acc"])
                 for split in ("train", "test"):
                     whole = high.get(("none", split), 0)
                     row[f"{split}_removed"] = 1 - high[a, split] / whole if whole else np.nan

@@ -23,8 +23,11 @@ def save(path, value):
     torch.save(value, buffer)
     content = buffer.getvalue()
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(hashlib.sha256(content).digest() + content)
-    part.replace(path)
+    try:
+        part.write_bytes(hashlib.sha256(content).digest() + content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # still there if the disk is full
 
 
 def restore(path):

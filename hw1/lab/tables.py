@@ -5,6 +5,7 @@ Imports no torch. logs.py is the other side: it writes the logs.
 
 import argparse
 import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -92,18 +93,25 @@ def remarks(dataset, about):
     return ", ".join(notes)
 
 
-def write_table(path, rows):
-    """Write rows of dicts as CSV, and return the path."""
-    lines = [",".join(map(str, row)) for row in [rows[0], *(row.values() for row in rows)]]
-    write(path, lambda part: part.write_text("\n".join(lines) + "\n"))
+def write_table(path, rows, spec=""):
+    """Write rows of dicts as CSV, floats by `spec`, and return the path."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(rows[0])
+    for row in rows:
+        table.writerow(f"{v:{spec}}" if isinstance(v, float) else v for v in row.values())
+    write(path, text.getvalue().encode())
     return path
 
 
-def write(path, fill):
-    """Call fill(PART) for a file beside `path`, then rename it to `path`."""
+def write(path, content):
+    """Write a file beside `path`, PART, and rename it to `path`.
+
+    content: the bytes, or a function that is called with PART and writes that file.
+    """
     part = path.with_name(path.name + ".part")
     try:
-        fill(part)
+        content(part) if callable(content) else part.write_bytes(content)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)  # still there if the disk is full

@@ -30,8 +30,7 @@ def train_all(args, tasks, context, found):
     Returns a dict from setting to the file of its state, the runs' seconds, and what went wrong.
     """
     salt = cache.salt(context, training_code())
-    text = json.dumps(salt)
-    tables.write(context["folder"] / "salt.json", lambda part: part.write_text(text))  # for load
+    tables.write(context["folder"] / "salt.json", json.dumps(salt).encode())  # for load
     settings = {cache.key(salt, setting): setting for task in tasks for setting in task["runs"]}
     states = {key: context["folder"] / f"{key}.state" for key in settings}
     costs = {key: 0 if states[key].exists() else _cost(settings[key]) for key in settings}
@@ -66,12 +65,12 @@ def measure_all(args, columns, tasks, measure, states, context, found):
     for number, task in enumerate(tasks):
         paths = [states[json.dumps(setting)] for setting in task["runs"]]
         rows_path = context["folder"] / f"{cache.key(salt, task)}.rows"
-        calls[number] = (measure, task, paths, context, rows_path)
+        names = (*COMMON, *columns[task["log"]])
+        calls[number] = (measure, task, names, paths, context, rows_path)
     rows, failed = {}, []
     title = f"{args.script}: measuring"
     for number, value, error in side_by_side(found, title, _measure, calls):
         rows[number], log = value, tasks[number]["log"]
-        error = error or _wrong_rows(value, (*COMMON, *columns[log]))
         if error:
             names = " and ".join(_name(setting) for setting in tasks[number]["runs"])
             failed.append(f"measuring {names} for {log} failed: {error}")
@@ -81,37 +80,22 @@ def measure_all(args, columns, tasks, measure, states, context, found):
     return by_log, failed
 
 
-def _wrong_rows(rows, names):
-    """Return what is wrong with the rows that `measure` gave, or None."""
-    if not _are_rows(rows):
-        return "measure must return a list of dicts, at least one"
-    if differ := sorted({name for row in rows for name in {*row} ^ {*names}}):
-        return f"its rows and COLUMNS differ in {', '.join(differ)}"
-    if odd := _odd(rows):
-        return f"a row must hold a number or a text in each column; not so in {', '.join(odd)}"
-    return None
-
-
-def _are_rows(rows):
-    return isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
-
-
-def _odd(rows):
-    """Return the columns in which a row has anything but a number, text or None."""
-    plain = (bool, int, float, str, type(None))  # and none of their subclasses
-    return sorted({name for row in rows for name, v in row.items() if type(v) not in plain})
-
-
-def _with_numbers(rows):
-    """Return the rows with the number that an array or a tensor of one element holds."""
+def _plain(rows):
+    """Return what `measure` gave, checked, with the number that an array of one element holds."""
 
     def number(v):
         single = isinstance(v, (np.generic, np.ndarray, torch.Tensor)) and math.prod(v.shape) == 1
         return v.item() if single else v
 
-    if not _are_rows(rows):
-        return rows
-    return [{name: number(value) for name, value in row.items()} for row in rows]
+    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
+        raise ValueError("measure must return a list of dicts, at least one")
+    rows = [{name: number(value) for name, value in row.items()} for row in rows]
+    plain = (bool, int, float, str, type(None))  # and none of their subclasses
+    if odd := sorted({name for row in rows for name, v in row.items() if type(v) not in plain}):
+        raise ValueError(
+            f"a row must hold a number or a text in each column; not so in {', '.join(odd)}"
+        )
+    return rows
 
 
 def _train(report, setting, context, path):
@@ -122,16 +106,16 @@ def _train(report, setting, context, path):
     return state["finite"] and all(map(math.isfinite, losses)), reached, state["seconds"]
 
 
-def _measure(report, measure, task, paths, context, rows_path):
-    if (kept := restore(rows_path)) is not None:
-        return _with_numbers(kept)  # older code kept tensors
-    states = [restore(path) for path in paths]
-    if not all(states):
-        raise RuntimeError("a run that it needs is not finished")
-    rows = measure(task, states, cache.tensors(context["tensors"], context["device"]))
-    rows = _with_numbers(rows)
-    if _are_rows(rows) and not _odd(rows):  # else they could not be read again
+def _measure(report, measure, task, names, paths, context, rows_path):
+    if (rows := restore(rows_path)) is None:
+        states = [restore(path) for path in paths]
+        if not all(states):
+            raise RuntimeError("a run that it needs is not finished")
+        tensors = cache.tensors(context["tensors"], context["device"])
+        rows = _plain(measure(task, states, tensors))
         save(rows_path, rows)
+    if differ := sorted({name for row in rows for name in {*row} ^ {*names}}):
+        raise ValueError(f"its rows and COLUMNS differ in {', '.join(differ)}")
     return rows
 
 

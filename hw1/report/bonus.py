@@ -90,8 +90,7 @@ def by_size(t):
         of = [t[(t["stop"] == stop) & (t["batch_size"] == size)] for size in sizes]
         for name, own in {"first": of[0], "last": of[-1]}.items():
             d[f"{stop}.{name}.hessian_norm"] = spread(own["hessian_norm"], ".1f")
-            d |= {f"{stop}.{name}.{m}": spread(own[m], ".3f") for m in ("train_loss", "test_loss")}
-            d[f"{stop}.{name}.test_acc"] = spread(own["test_acc"], ".1%")
+            d[f"{stop}.{name}.train_loss"] = spread(own["train_loss"], ".3f")
         norm = np.array([own["hessian_norm"].mean() for own in of])
         d[f"{stop}.start.times"] = text(norm[1] / norm[0])
         d[f"{stop}.end.times"] = text(norm[-1] / norm[-2])

@@ -23,13 +23,12 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from lab import say
-from lab.tables import folder, write
+from lab.tables import folder, write, write_table
 
 import typst
 
 import facts
 import readme
-import verdicts
 
 FONTS = "pylopdf_fonts_zh_tw"  # Noto Serif TC and Noto Sans TC, SIL Open Font License
 KINDS = {"n": "numbers", "w": "words", "pick": "states"}  # what a function of lib.typ looks up
@@ -82,9 +81,9 @@ def build(logs, figures, pdfs, page):
         text = readme.rewrite(page.read_text(encoding="utf-8"), found, logs)
         made[page] = text.encode("utf-8")
     for path, content in made.items():
-        write(path, lambda part, content=content: part.write_bytes(content))
+        write(path, content)
         say(f"report: wrote {path}")
-    say(f"report: wrote {verdicts.write_csv(figures / 'verdicts.csv', rows)}")
+    say(f"report: wrote {write_table(figures / 'verdicts.csv', rows, '.6g')}")
 
 
 def main(argv=None):

@@ -4,14 +4,14 @@ The functions that take a line, and labels_trend, return a function of the logs,
 evidence.py do. A run that diverged has nan in its curve, and every value of that curve is nan.
 """
 
-from lab.stats import FITTED, barrier, first_fit, last_epoch
+from lab.stats import FITTED, barriers, first_fit, last_epoch
 
 import numpy as np
 
 from evidence import NotTested, rows, some
 
 SWEEP = ("n_params", "width", "seed", "epoch", "train_acc", "test_loss", "test_acc")
-PATH = ("seed", "setting_1", "setting_2", "alpha", "test_loss", "test_acc")
+PATH = ("seed", "setting_1", "setting_2", "alpha", "train_loss", "test_loss", "test_acc")
 
 
 def runs_with_labels(logs):
@@ -125,34 +125,19 @@ def valley_and_peak(curve):
     return valley, peak, np.nan if np.isnan(curve).any() else np.max(excess)
 
 
-def paths(line, value, dataset, pair="", same=False, log="interpolation"):
-    """Return the data of a statement about every path, {alignment: rows}, of two trained models.
+def paths(line, column, dataset, pair="", same=False, log="interpolation"):
+    """Return the data of a statement about every path between two trained models.
 
-    same: the two models are of one approach (setting_1 = setting_2); otherwise of two.
+    column: of stats.barriers; a share removed is that of matching, all else is without it. same:
+    the two models are of one approach (setting_1 = setting_2); otherwise of two.
     """
+    alignment = "weight_matching" if column.endswith("removed") else "none"
 
     def data(logs):
         t = rows(logs, log, dataset, (*PATH, "alignment"), pair=pair)
         t = t[(t["setting_1"] == t["setting_2"]) == same]
         some(t, f"{log}_{dataset}.csv has no pairs of {'one approach' if same else 'two'}")
-        found = []
-        for key in np.unique(t[["pair", "setting_1", "setting_2", "seed"]]):
-            run = t[t[list(key.dtype.names)] == key]
-            found.append(value({a: run[run["alignment"] == a] for a in set(run["alignment"])}))
+        found = [row[column] for row in barriers({log: t}) if row["alignment"] == alignment]
         return {"value": found, "line": line}
 
     return data
-
-
-def error_barrier(path):
-    """Return the barrier in test error (Frankle et al. 2020: under 0.02 counts as none)."""
-    return barrier(path["none"]["alpha"], 1 - path["none"]["test_acc"])
-
-
-def removed(path):
-    """Return the share of the barrier in test loss that matching removes; nan without a barrier."""
-    none, matched = (
-        barrier(path[name]["alpha"], path[name]["test_loss"])
-        for name in ("none", "weight_matching")
-    )
-    return 1 - matched / none if none > 0 else np.nan

@@ -56,7 +56,6 @@ SECTIONS = [  # name, function, the main log, and what else the function takes; 
     ("sharp", bonus.sharpness, ("sharpness", "mnist")),
     ("scale", bonus.reparametrization, ("reparametrization", "mnist")),
 ]
-AGAIN = "bash hw1/run_all.sh --seeds 3 4 5 --out DIR", replication.compare
 LANGUAGES = ("en", "zh")
 NUMBER = (int, float)
 ABOUT = {  # what the report takes from the .json of a log
@@ -132,7 +131,11 @@ def collect(logs):
     """Return all facts of the logs in a folder, and a row for each hypothesis (see verdicts.py)."""
     t, about = load(logs)
     rows = guarded(logs, "bash hw1/run_all.sh", verdicts.decide, t)
-    told, repeated, effects = guarded(logs / replication.FOLDER, *AGAIN, logs, WANTED, rows)
+    told, repeated, effects = guarded(
+        logs / replication.FOLDER,
+        "bash hw1/run_all.sh --seeds 3 4 5 --out DIR",
+        *(replication.compare, logs, WANTED, rows),
+    )
     parts = {"run": guarded(logs, "bash hw1/run_all.sh", costs.run_details, about)}
     parts |= {"replication": (told, {}, {}), "pred": (bonus.predictors(rows), {}, {})}
     for part, function, log, *more in SECTIONS:
@@ -142,6 +145,9 @@ def collect(logs):
     for part, dataset in (("path", "mnist"), ("cpath", "cifar10")):
         default = constants("interpolation")["EPOCHS"][dataset]
         parts[part][0]["epochs"] = flag(about["interpolation", dataset], "--epochs", default)
+    if (size := flag(about["sensitivity", "cifar10"], "--train-size", "")).isdecimal():
+        for part in ("conv.mlp", "conv.cnn"):
+            parts[part][0]["train_size"] = f"{int(size):,}"
     numbers, tables, states = (
         {
             f"{part}.{name}": value

@@ -13,7 +13,6 @@ import numpy as np
 import curves
 from words import compared, interval, schedule, settings, spread, text
 
-METRICS = ("train_loss", "train_acc", "test_loss", "test_acc")
 SPECS = {"train_loss": ".1e", "train_acc": ".2%", "test_loss": ".2f", "test_acc": ".1%"}
 
 
@@ -61,20 +60,18 @@ def param_sweep(t, train_size):
     end = last_epoch(t[t["train_size"] == train_size])
     sizes = np.unique(end["n_params"])
     of = [end[end["n_params"] == n] for n in sizes]
-    mean = {m: np.array([rows[m].mean() for rows in of]) for m in METRICS}
-    points = {"first": 0, "last": len(sizes) - 1}
-    points |= {"lowest": np.argmin(mean["test_loss"]), "best": np.argmax(mean["test_acc"])}
+    mean = {m: np.array([rows[m].mean() for rows in of]) for m in SPECS}
+    points = {"lowest": np.argmin(mean["test_loss"]), "best": np.argmax(mean["test_acc"])}
+    points["last"] = len(sizes) - 1
     for name, curve in {"loss": mean["test_loss"], "error": 1 - mean["test_acc"]}.items():
         points[f"{name}.valley"], points[f"{name}.peak"], _ = curves.valley_and_peak(curve)
     fits = np.flatnonzero(mean["train_acc"] >= FITTED)
     points["fits"] = fits[0] if len(fits) else len(sizes) - 1
-    d = settings(end) | {"structures": len(sizes), "ratio": text(sizes[-1] / sizes[0], ",.0f")}
-    d["fitted"] = text(FITTED, ".1%")
+    d = settings(end) | {"structures": len(sizes), "fitted": text(FITTED, ".1%")}
     d["outputs"] = text(10 * train_size, ",")  # examples times outputs: Belkin et al. 2019
     for name, i in points.items():
-        d |= {f"{name}.params": text(sizes[i], ","), f"{name}.width": f"{of[i]['width'][0]:g}"}
-        for m in ("train_loss", "test_loss"):
-            d[f"{name}.{m}"] = spread(of[i][m], ".1e" if min(of[i][m]) < 0.01 else ".2f")
+        d[f"{name}.params"] = text(sizes[i], ",")
+        d[f"{name}.test_loss"] = spread(of[i]["test_loss"])
         d |= {f"{name}.{m}": spread(of[i][m], ".1%") for m in ("train_acc", "test_acc")}
     lost = of[points["best"]]["test_acc"] - of[-1]["test_acc"]
     d["lost"] = interval(100 * lost, ".1f")

@@ -10,7 +10,6 @@ from lab.stats import STOPS
 import numpy as np
 from scipy.stats import kendalltau
 
-import curves
 import evidence
 from words import constants, interval, setting, settings, spread, text
 
@@ -30,7 +29,7 @@ def interpolation(different, shared):
             about["initialisation"] = start
             paths = [path for path in table if about.items() <= path.items()]
             found, cells = heights(paths)
-            found["error"] = spread(error_barriers(own), ".1f")
+            found["error"] = spread(100 * column(paths, "none", "error_barrier"), ".1f")
             rows.append([pair, setting(one), setting(two), start, *cells])
             d |= {f"{pair}.{start}.{name}": v for name, v in found.items() if one != two}
             if one == two:
@@ -68,26 +67,14 @@ def heights(paths):
     return d, [d["none"], d["weight_matching"], share, ", ".join(norms), ", ".join(far)]
 
 
-def error_barriers(t):
-    """Return the barrier in test error of each seed, without matching, in points."""
-    t = t[t["alignment"] == "none"]
-    runs = [t[t["seed"] == seed] for seed in np.unique(t["seed"])]
-    return [100 * curves.error_barrier({"none": run}) for run in runs]
-
-
 def beyond(t):
-    """Return the loss outside of the two models and where it is worst between them.
+    """Return the loss of the two models and outside of them.
 
     Also: is the side with the lower loss that of the model with the longer weight vector?
     """
     t = t[t["alignment"] == "none"]
-    inside = t[(t["alpha"] > -1e-6) & (t["alpha"] < 1 + 1e-6)]
-    alphas = np.unique(inside["alpha"])
-    means = [inside["test_loss"][inside["alpha"] == a].mean() for a in alphas]
-    worst = alphas[np.argmax(means)]
-    places = {"before": -1, "first": 0, "worst": worst, "second": 1, "beyond": 2}
-    d, mean = {"worst": f"{worst:g}"}, {}
-    for name, alpha in places.items():
+    d, mean = {}, {}
+    for name, alpha in {"before": -1, "first": 0, "second": 1, "beyond": 2}.items():
         rows = t[abs(t["alpha"] - alpha) < 1e-6]
         mean[name] = rows["test_loss"].mean()
         spec = ".3f" if mean[name] < 1 else ".1f" if mean[name] < 100 else ",.0f"
@@ -129,10 +116,8 @@ def sensitivity(t, dataset, net):
 def of_batch_size(own):
     """Return what the models of one batch size are like at one stop."""
     d = {"batch": own["batch_size"][0], "epoch": spread(own["epoch"], ".1f")}
-    d |= {m: spread(own[m], ".3f") for m in own.dtype.names if m.endswith("_loss") or "_norm_" in m}
+    d["train_loss"] = spread(own["train_loss"], ".3f")
     d |= {m: spread(own[m], ".1%") for m in ("train_acc", "test_acc", "test_confidence")}
-    d["loss_gap"] = spread(own["test_loss"] - own["train_loss"])
-    d["acc_gap"] = spread(100 * (own["train_acc"] - own["test_acc"]), ".1f")
     for m in ("input_gradient", "jacobian"):
         ratio = own[f"{m}_norm_test"].mean() / own[f"{m}_norm_train"].mean()
         d[f"{m}.ratio"] = text(ratio, ".1f")

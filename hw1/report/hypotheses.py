@@ -75,16 +75,16 @@ SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "eve
     ("labels.patterns_first", 1, ARPIT, curves.labels(0.02, curves.fell_by, 0.25, 0.5, 0.75),
      "MNIST, some labels shuffled: test accuracy ends over 2 points below its best {verb}",
      "MNIST，部分標籤打亂：測試準確率最後比最高點低 2 個百分點以上（{verb}）"),
-    *[(f"line.barrier.{name}", 1, FRANKLE, curves.paths(0.02, curves.error_barrier, *where, same),
+    *[(f"line.barrier.{name}", 1, FRANKLE, curves.paths(0.02, "error_barrier", *where, same),
        f"{en}, two seeds: a barrier of over 2 points of test error {{verb}}",
        f"{zh}、種子不同：測試錯誤率的障壁超過 2 個百分點（{{verb}}）")
       for name, where, same, en, zh in LINES],
     *[(f"line.shared.{name}", -1, FRANKLE,
-       curves.paths(0.02, curves.error_barrier, *where, log="interpolation_shared"),
+       curves.paths(0.02, "error_barrier", *where, log="interpolation_shared"),
        f"{en}, one initialisation: a barrier of under 2 points of test error {{verb}}",
        f"{zh}、初始權重相同：測試錯誤率的障壁不到 2 個百分點（{{verb}}）")
       for name, where, _, en, zh in LINES[:2]],
-    *[(f"line.matching.{name}", 1, ENTEZARI, curves.paths(0.5, curves.removed, *where, same),
+    *[(f"line.matching.{name}", 1, ENTEZARI, curves.paths(0.5, "test_removed", *where, same),
        f"{en}, two seeds: matching removes most of the barrier in test loss {{verb}}",
        f"{zh}、種子不同：對齊神經元可去除測試損失障壁的一半以上（{{verb}}）")
       for name, where, same, en, zh in LINES],

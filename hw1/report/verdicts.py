@@ -8,11 +8,7 @@ and is corrected by Holm (1979) for the tests of its family whose logs are there
 interval is shown but decides nothing: with so few settings it is too narrow.
 """
 
-import csv
-import io
-
 from lab.stats import holm, tau_interval
-from lab.tables import write
 
 import numpy as np
 
@@ -117,14 +113,3 @@ def sentence(h, found, language):
     """Return the hypothesis as a sentence whose words follow the verdict that was found."""
     words = h.english if language == "en" else h.chinese
     return words.format(verb=verb(h, found, language))
-
-
-def write_csv(path, rows):
-    """Write the rows as CSV, numbers with six digits, and return the path."""
-    lines = io.StringIO()
-    out = csv.writer(lines, lineterminator="\n")
-    out.writerow(COLUMNS)
-    for row in rows:
-        out.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
-    write(path, lambda part: part.write_text(lines.getvalue(), encoding="utf-8"))
-    return path

@@ -111,7 +111,8 @@ def test_a_log_of_a_gpu_is_drawn_without_the_growth(quick, tmp_path):
     kept = [row for row in rows if row["comparison"] == "mlp_epoch"]
     about = about | {"summary": [r for r in about["summary"] if r["comparison"] == "mlp_epoch"]}
     logs.write(tmp_path / "logs" / "benchmark", benchmark.COLUMNS, kept, about)
-    assert plot_all.draw(tmp_path, None, ["benchmark"])
+    paths, bad = plot_all.draw(tmp_path, None, ["benchmark"])
+    assert paths and not bad
 
 
 def test_the_seconds_are_those_of_whole_epochs():
@@ -127,6 +128,14 @@ def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         benchmark.main()
     assert ended.value.code == 2 and "PyTorch finds no cuda device" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_name_is_refused(monkeypatch, capsys):
+    """The current folder was taken."""
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--quick", "--out", ""])
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main()
+    assert ended.value.code == 2 and "the name of the folder is empty" in capsys.readouterr().err
 
 
 def test_memory_counts_no_bystander(monkeypatch, tmp_path):

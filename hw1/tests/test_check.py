@@ -344,6 +344,13 @@ def test_a_json_that_holds_no_object_is_one_sentence(monkeypatch, capsys, tmp_pa
     assert code == 2 and not lines and "sensitivity_mnist.json is damaged" in error
 
 
+def test_a_json_with_other_kinds_of_values_is_no_traceback(monkeypatch, capsys, tmp_path):
+    path = copy(tmp_path, "sensitivity_mnist", lambda rows: [{**r, "epoch": 2} for r in rows])
+    about(path, command=5, data_digest=[])
+    code, _, error = run(monkeypatch, capsys, tmp_path)
+    assert code in (0, 1, 2) and "Traceback" not in error
+
+
 def about(path, **changes):
     """Change entries of the .json beside a log."""
     told = json.loads(path.with_suffix(".json").read_text())

@@ -1,6 +1,6 @@
 """Labels are shuffled once and only among themselves; tensors are what their docstring says."""
 
-from lab import files
+from lab import files, formats
 
 import numpy as np
 import pytest
@@ -101,7 +101,7 @@ def test_missing_data_names_the_files_and_the_way_out(tmp_path, monkeypatch):
 
 def test_digest_sees_every_bit():
     raw = files.arrays("digits")
-    before = data.digest(raw)
+    before = formats.digest(raw)
     raw["y_test"] = raw["y_test"].copy()
     raw["y_test"][0] ^= 1
-    assert data.digest(raw) != before
+    assert formats.digest(raw) != before

@@ -1,6 +1,8 @@
 """Runs that are killed, interrupted, damaged or misused: nothing lost, nothing silently wrong."""
 
+import contextlib
 import csv
+import dataclasses
 import errno
 import fcntl
 import gc
@@ -27,7 +29,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import cache, digests, files, flags, logs, parallel, runs, settings, start, store, work
+from lab import (
+    cache,
+    digests,
+    files,
+    flags,
+    logs,
+    parallel,
+    progress,
+    runs,
+    settings,
+    start,
+    store,
+    work,
+)
 
 import kill
 import numpy as np
@@ -83,12 +98,10 @@ def test_a_number_in_an_array_is_a_number_of_the_log(monkeypatch, tmp_path, caps
     setting = settings.setting(args, model="mlp-64-8-10")
     tasks = [{"log": "random_labels", "runs": [setting]}]
     columns = {"random_labels": random_labels.COLUMNS}
-    for _ in range(3):  # the second time from the cache, the third from one of older code
+    for _ in range(2):  # the second time from the cache
         assert runs.run(args, columns, tasks, numbers_of_arrays) == 0
         [row] = csv.DictReader(log(tmp_path).decode().splitlines())
         assert 0 < float(row["test_acc"]) < 1 and row["test_loss"] == "1.5"
-        [path] = tmp_path.rglob("*.rows")
-        store.save(path, [row | {"test_loss": torch.tensor(1.5)} for row in store.restore(path)])
     assert "damaged" not in capsys.readouterr().err
 
 
@@ -128,6 +141,17 @@ def test_the_network_that_is_loaded_is_that_of_the_last_start(monkeypatch, tmp_p
         model = runs.load("random_labels", out=tmp_path, seed=0)
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert found[0].equal(found[2]) and not found[0].equal(found[1])
+
+
+def test_the_number_of_classes_changes_the_key(monkeypatch, tmp_path):
+    """The networks of an edited entry of DATASETS were taken for those of the new one."""
+    args, found = arguments(monkeypatch, tmp_path), set()
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    for classes in (10, 12):
+        entry = dataclasses.replace(files.DATASETS["digits"], classes=classes)
+        monkeypatch.setitem(files.DATASETS, "digits", entry)
+        found.add(cache.key(cache.salt(cache.prepare(args), "code"), {}))
+    assert len(found) == 2
 
 
 def test_what_matters_changes_the_key_and_a_comment_does_not(monkeypatch, tmp_path):
@@ -410,14 +434,29 @@ def test_a_full_disk_leaves_old_files_and_nothing_half_written(monkeypatch, tmp_
     assert log(tmp_path) == wanted and not list(tmp_path.rglob("*.part"))
 
 
-def run_with_limit(args, size):
-    """Run with files of this size at most, which is what a full disk is like."""
+def test_a_result_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path):
+    """Half of it stayed there."""
+    path = tmp_path / "run.state"
+    store.save(path, "old")
+    with files_of_at_most(5000), pytest.raises(OSError):
+        store.save(path, torch.ones(5000))
+    assert store.restore(path) == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """A limit on the size of files, which is what a full disk is like."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
-        return run(args)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def run_with_limit(args, size):
+    with files_of_at_most(size):
+        return run(args)
 
 
 def test_a_disk_without_room_for_the_data_is_one_sentence(monkeypatch, tmp_path, capsys):
@@ -499,6 +538,28 @@ def test_a_mistake_in_the_flags_is_one_sentence(monkeypatch, tmp_path, capsys, w
         arguments(monkeypatch, tmp_path, *words)
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("random_labels.py: error: ") and message in last
+
+
+def test_what_is_in_the_cache_is_done():
+    """The bar ended at 0%."""
+    with progress.Progress("kept", {"one": 0, "two": 0}) as bar:
+        bar.advance("one", 1)
+        bar.advance("two", 1)
+    assert bar.bar.n == bar.bar.total
+
+
+def many_rows(task, states, tensors):
+    yield {}
+
+
+def test_a_measure_that_yields_is_told_where_it_runs(tmp_path):
+    """Its process could not send the generator, and memory was blamed."""
+    store.save(tmp_path / "run.state", {"done": True})
+    context = {"tensors": tmp_path / "tensors", "device": "cpu"}
+    torch.save([torch.ones(1)] * 4, context["tensors"])
+    with pytest.raises(ValueError, match="must return a list"):
+        arguments = many_rows, {}, (), [tmp_path / "run.state"], context, tmp_path / "one.rows"
+        work._measure(parallel.ignore, *arguments)
 
 
 # ---- in processes of their own, from a copy whose path has a space and an umlaut

@@ -30,7 +30,9 @@ def shown(tmp_path, monkeypatch):
     monkeypatch.setattr(figure, "write", lambda path, fill: None)
 
     def draw(dataset):
-        plot_all.draw(tmp_path, dataset)
+        _, bad = plot_all.draw(tmp_path, dataset)
+        if bad:
+            raise ValueError("; ".join(bad))
         return saved
 
     return draw
@@ -254,7 +256,7 @@ def drawn(tmp_path_factory):
                 return save(fig, path, note)
 
             patch.setattr(plot_all, "save", keep)
-            plot_all.draw(folder, dataset)
+            assert plot_all.draw(folder, dataset)[1] == []
             for path in (folder / "logs").iterdir():
                 logs[path.stem + age] = tables.read(path)
     return figures, logs

@@ -102,7 +102,7 @@ def test_the_surroundings_change_no_byte(drawn, tmp_path, name):
 def test_a_caller_keeps_its_own_settings(tmp_path):
     made_up.make(tmp_path, "mnist", ["reparametrization"])
     with figure.matplotlib.rc_context({"font.size": 33}):
-        paths = plot_all.draw(tmp_path, "mnist")
+        paths, _ = plot_all.draw(tmp_path, "mnist")
         assert figure.matplotlib.rcParams["font.size"] == 33
     assert [p.name for p in paths] == [f"reparametrization_mnist.{kind}" for kind in BOTH]
     assert all(path.exists() for path in paths)
@@ -119,7 +119,7 @@ def test_a_caller_keeps_its_own_settings(tmp_path):
 def test_only_the_figures_of_a_script(drawn, tmp_path, monkeypatch, script, figures):
     (tmp_path / "logs").symlink_to(drawn[0] / "logs")
     monkeypatch.setattr(figure, "write", lambda path, fill: path.touch())
-    paths = plot_all.draw(tmp_path, "mnist", [script])
+    paths, _ = plot_all.draw(tmp_path, "mnist", [script])
     assert {path.stem for path in paths if path.suffix == ".png"} == {f"{f}_mnist" for f in figures}
     assert {path.name for path in paths} == names(tmp_path)
 
@@ -326,7 +326,7 @@ def test_networks_are_never_pooled(tmp_path, monkeypatch):
     """With the batch size the made-up MLP's norms grow and the CNN's fall."""
     made_up.make(tmp_path, "cifar10", ["sensitivity"])
     monkeypatch.setattr(figure, "write", lambda path, fill: None)
-    plot_all.draw(tmp_path, "cifar10")
+    assert plot_all.draw(tmp_path, "cifar10")[1] == []
     rows = table(tmp_path / "figures" / "predictors_cifar10.csv")
     log = table(tmp_path / "logs" / "sensitivity_cifar10.csv")
     assert len(rows) == 2 * 2 * 3 * 3  # networks, stops, targets, measures

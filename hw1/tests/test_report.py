@@ -609,6 +609,15 @@ def test_the_text_names_the_schedule_and_the_settings_of_the_script(monkeypatch,
     assert after["numbers"]["sharp.target"].startswith("10.")
 
 
+def test_the_train_size_of_the_text_is_that_of_the_command(run):
+    """It was always the one of the script."""
+    path = run / "logs" / "sensitivity_cifar10.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {"command": about["command"] + " --train-size 5000"}))
+    _, after = prepare(run)
+    assert after["numbers"]["conv.mlp.train_size"] == "5,000"
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_each_pair_is_compared_at_what_both_models_share(run, language):
     for log in ("interpolation", "interpolation_shared"):
@@ -808,7 +817,7 @@ def test_models_that_diverged_or_never_reached_the_train_loss_are_no_fault(run):
         where = rows | {"approach": "batch_size=1024"}
         change(run / "logs" / "sharpness_mnist.csv", column, "nan", **where)
     folder, found = prepare(run)
-    assert found["numbers"]["conv.cnn.train_loss.last.test_loss"] == "—\u00a0[—,\u00a0—]"
+    assert found["numbers"]["conv.cnn.train_loss.last.train_loss"] == "—\u00a0[—,\u00a0—]"
     assert found["numbers"]["sharp.best.name"] != "batch_size=1024"
     assert all("nan" not in words_of(folder, language) for language in LANGUAGES)
 

@@ -280,7 +280,7 @@ def test_what_is_missing_is_not_run(logs):
 
 def test_the_csv_holds_every_hypothesis(logs, tmp_path):
     rows = verdicts.decide(logs)
-    with verdicts.write_csv(tmp_path / "verdicts.csv", rows).open(newline="") as file:
+    with tables.write_table(tmp_path / "verdicts.csv", rows, ".6g").open(newline="") as file:
         written = list(csv.DictReader(file))
     assert [row["name"] for row in written] == [h.name for h in HYPOTHESES]
     assert {row["verdict"] for row in written} <= set(verdicts.VERDICTS)
@@ -374,12 +374,13 @@ def path(setting_1, setting_2, alignment, losses):
         "setting_2",
         "alignment",
         "alpha",
+        "train_loss",
         "test_loss",
         "test_acc",
     )
-    kinds = ("U10", int, float, float, "U15", float, float, float)
+    kinds = ("U10", int, float, float, "U15", float, float, float, float)
     rows = [
-        ("lr", 0, setting_1, setting_2, alignment, alpha, loss, 1 - loss / 10)
+        ("lr", 0, setting_1, setting_2, alignment, alpha, loss / 2, loss, 1 - loss / 10)
         for alpha, loss in zip((-1, 0, 0.5, 1), losses, strict=True)
     ]
     return np.array(rows, list(zip(names, kinds, strict=True)))
@@ -390,9 +391,9 @@ def test_barriers_of_two_approaches_and_of_one_by_hand():
     t += [path(2, 2, "none", (99, 3, 7, 3)), path(2, 2, "weight_matching", (99, 3, 3, 3))]
     logs = {("interpolation", "mnist"): np.concatenate(t)}
     for same, barrier, share in ((False, 0.2, 0.75), (True, 0.4, 1)):
-        error = curves.paths(0.02, curves.error_barrier, "mnist", "lr", same)(logs)
+        error = curves.paths(0.02, "error_barrier", "mnist", "lr", same)(logs)
         assert error == {"value": pytest.approx([barrier]), "line": 0.02}
-        removed = curves.paths(0.5, curves.removed, "mnist", "lr", same)(logs)
+        removed = curves.paths(0.5, "test_removed", "mnist", "lr", same)(logs)
         assert removed["value"] == pytest.approx([share])
 
 
