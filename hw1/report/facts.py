@@ -127,6 +127,22 @@ def _words(language, sharp, rows):
     return words
 
 
+def _sections(logs, t, about):
+    """Return what the function of each of SECTIONS gives, by the name of the section."""
+    parts = {}
+    for part, function, log, *more in SECTIONS:
+        arguments = [t[log], *(t.get(m, m) for m in more)]
+        path = logs / f"{'_'.join(log)}.csv"
+        parts[part] = guarded(path, command(*log), function, *arguments)
+    for part, dataset in (("path", "mnist"), ("cpath", "cifar10")):
+        default = constants("interpolation")["EPOCHS"][dataset]
+        parts[part][0]["epochs"] = flag(about["interpolation", dataset], "--epochs", default)
+    if (size := flag(about["sensitivity", "cifar10"], "--train-size", "")).isdecimal():
+        for part in ("conv.mlp", "conv.cnn"):
+            parts[part][0]["train_size"] = f"{int(size):,}"
+    return parts
+
+
 def collect(logs):
     """Return all facts of the logs in a folder, and a row for each hypothesis (see verdicts.py)."""
     t, about = load(logs)
@@ -138,16 +154,7 @@ def collect(logs):
     )
     parts = {"run": guarded(logs, "bash hw1/run_all.sh", costs.run_details, about)}
     parts |= {"replication": (told, {}, {}), "pred": (bonus.predictors(rows), {}, {})}
-    for part, function, log, *more in SECTIONS:
-        arguments = [t[log], *(t.get(m, m) for m in more)]
-        path = logs / f"{'_'.join(log)}.csv"
-        parts[part] = guarded(path, command(*log), function, *arguments)
-    for part, dataset in (("path", "mnist"), ("cpath", "cifar10")):
-        default = constants("interpolation")["EPOCHS"][dataset]
-        parts[part][0]["epochs"] = flag(about["interpolation", dataset], "--epochs", default)
-    if (size := flag(about["sensitivity", "cifar10"], "--train-size", "")).isdecimal():
-        for part in ("conv.mlp", "conv.cnn"):
-            parts[part][0]["train_size"] = f"{int(size):,}"
+    parts |= _sections(logs, t, about)
     numbers, tables, states = (
         {
             f"{part}.{name}": value
