@@ -97,7 +97,7 @@ def compare(path, other):
         hint = " (if that is the same, leave the flag out)" * ("" in made)
         return ["not comparable: {} instead of {}".format(*flags) + hint], []
     say, found = differences(own, committed), compare_means(own, committed)
-    digests = {str(described(p).get("data_digest", "")) for p in (path, other)} - {""}
+    digests = {str(described(p).get("data_digest") or "") for p in (path, other)} - {""}
     if found and len(digests) > 1:
         say.append("the data are not those of the committed log: its .json may have a data_note")
     if not found and own.keys() & committed.keys():

@@ -85,7 +85,8 @@ def unmatchable(first, second, dataset):
     try:
         match_weights(*map(train.network, settings_of_both))
     except ValueError as error:
-        return f"the units of {first} and {second} cannot be matched: {error}"
+        names = " and ".join(dict.fromkeys((first, second)))
+        return f"the units of {names} cannot be matched: {error}"
     return None
 
 

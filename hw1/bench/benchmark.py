@@ -4,13 +4,13 @@
                                      [--repeats 5]
 
 writes OUT/logs/benchmark.csv (the seconds of each repeat, and peak_mb where memory was watched) and
-benchmark.json (the machine, and medians beside their targets). The two sides of a comparison, this
-code and the other code, take turns; if there are several versions of the other code, the fastest
-one counts. Each side has one thread unless the column `setting` says otherwise. Both compute with
-AVX2 on x86-64, as all runs do (lab.start.pin_instructions); the comparison `instructions` shows
-what that costs. --quick measures a small version on digits. --device cuda
-measures the two epochs on a GPU, and nothing else. All of it takes a quarter of an hour on two idle
-cores. PyHessian is measured if it is there (pip install pyhessian).
+benchmark.json (the machine, and medians beside their targets). The sides of a comparison, this code
+and one or two others, take turns; of several others the fastest counts. Each side has one thread
+unless the column `setting` says otherwise. Both compute with AVX2 on x86-64, as all runs do
+(lab.start.pin_instructions); the comparison `instructions` shows what that costs. --quick measures
+a small version on digits. --device cuda measures the two epochs on a GPU, and nothing else. All of
+it takes a quarter of an hour on two idle cores. PyHessian is measured if it is there (pip install
+pyhessian).
 """
 
 import argparse

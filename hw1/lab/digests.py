@@ -16,8 +16,8 @@ def code_digest(*functions):
     """Return a digest of the functions and of all of this project's code that they use.
 
     It follows names from file to file. Comments, docstrings and line breaks do not count, and
-    neither does code that the functions never reach. If a file is imported below the top level of
-    another file, as a.b or with *, all of it counts. Names that are looked up by text (getattr) are
+    neither does code that the functions never reach. If a file is imported inside a function, or
+    as a.b, or with *, all of it counts. Names that are looked up by text (getattr) are
     not followed, nor are registries that a decorator of another file fills: use --fresh after a
     change of these.
     """

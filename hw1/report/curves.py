@@ -1,7 +1,8 @@
 """What hypotheses look at in curves: along training, widths and the line between two models.
 
 The functions that take a line, and labels_trend, return a function of the logs, as those of
-evidence.py do. A run that diverged has nan in its curve, and every value of that curve is nan.
+evidence.py do. A run that diverged has nan in its curve, and so is every number that a
+statement takes from such a curve.
 """
 
 from lab.stats import FITTED, barriers, first_fit, last_epoch
@@ -28,8 +29,7 @@ def labels_trend(value):
     def data(logs):
         runs = runs_with_labels(logs)
         level, seed = np.array(list(runs)).T
-        finite = [np.isfinite(run["train_acc"][-1]) for run in runs.values()]
-        y = [value(run) if ok else np.nan for run, ok in zip(runs.values(), finite, strict=True)]
+        y = [value(run) for run in runs.values()]
         return {"x": level, "y": np.array(y), "setting": level, "seed": seed}
 
     return data
@@ -61,7 +61,12 @@ def fell_by(run):
 
 
 def epochs_to_fit_or_later(run):
-    """Return the first epoch with 99% train accuracy; without one, the epoch after the last."""
+    """Return the first epoch with 99% train accuracy; without one, the epoch after the last.
+
+    A run that diverged has none: it ended early.
+    """
+    if np.isnan(run["train_acc"][-1]):
+        return np.nan
     first = first_fit(run)
     return run["epoch"][-1] + 1 if np.isnan(first) else first
 
@@ -137,6 +142,10 @@ def paths(line, column, dataset, pair="", same=False, log="interpolation"):
         t = rows(logs, log, dataset, (*PATH, "alignment"), pair=pair)
         t = t[(t["setting_1"] == t["setting_2"]) == same]
         some(t, f"{log}_{dataset}.csv has no pairs of {'one approach' if same else 'two'}")
+        for key in np.unique(t[["pair", "setting_1", "setting_2", "seed"]]):
+            there = set(t["alignment"][t[list(key.dtype.names)] == key])
+            if lacks := {"none", alignment} - there:
+                raise ValueError(f"a path lacks the alignment {', '.join(sorted(lacks))}")
         found = [row[column] for row in barriers({log: t}) if row["alignment"] == alignment]
         return {"value": found, "line": line}
 

@@ -34,7 +34,7 @@ def random_labels(t):
             end["test_acc"][end["label_corruption"] == level], ".1%"
         )
     true = [run for key, run in runs.items() if key[0] == 0]
-    fitted = np.mean([curves.epochs_to_fit_or_later(run) for run in true])
+    fitted = np.nanmean([curves.epochs_to_fit_or_later(run) for run in true])
     then = [run[run["epoch"] <= fitted][-1] for key, run in runs.items() if key[0] == 1]
     d["early_acc"] = spread([row["train_acc"] for row in then], ".1%")
     wrong = end["test_loss"][end["label_corruption"] == 1] - math.log(10)
@@ -45,11 +45,11 @@ def random_labels(t):
 def course(runs):
     """Return how the runs of one level begin, when they fit, and when they test best."""
     last = max(run["epoch"][-1] for run in runs)
-    epochs = [curves.epochs_to_fit_or_later(run) for run in runs]
+    epochs = np.array([curves.epochs_to_fit_or_later(run) for run in runs])
     best = [np.argmax(run["test_acc"]) for run in runs]
     return {
         "start_test_loss": text(np.mean([run["test_loss"][0] for run in runs])),
-        "fit_epoch": f"> {last:g}" if max(epochs) > last else spread(epochs, ".1f"),
+        "fit_epoch": f"> {last:g}" if (epochs > last).any() else spread(epochs, ".1f"),
         "best_test_acc": spread([max(run["test_acc"]) for run in runs], ".1%"),
         "best_epoch": spread([run["epoch"][i] for run, i in zip(runs, best, strict=True)], ".1f"),
     }

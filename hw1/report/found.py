@@ -148,7 +148,7 @@ def counts(rows, language):
 def summary(rows):
     """Return how many hypotheses there are, how many of each verdict, and the level of the rule.
 
-    Also: how many are in earlier.csv, and how many of these became decided or became undecided.
+    Also: how many are in earlier.csv, how many of these became decided, and how many undecided.
     """
     found = Counter(row["verdict"] for row in rows)
     numbers = {verdict: found[verdict] for verdict in VERDICTS}

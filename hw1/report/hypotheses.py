@@ -121,7 +121,8 @@ SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "eve
 def related(data, what, log, where, names, measures, goals, source):
     """Yield a hypothesis for each measure and goal: that the one grows with the other.
 
-    names: of the network or the data set, and of the stop: (English, Chinese). Test accuracy is predicted to fall.
+    names: of the network or the data set, and of the stop: (English, Chinese).
+    Test accuracy is predicted to fall.
     """
     for (measure, english, chinese), (goal, goal_en, goal_zh) in product(measures, goals):
         yield Hypothesis(

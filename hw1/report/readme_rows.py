@@ -20,17 +20,14 @@ ROWS = [  # question, command, answers, finding with the names of facts.py in br
         [
             (
                 "size.50000.minimum",
-                *(f"With 50,000 images: {x} by test loss" for x in ("yes", "no", "unclear")),
+                *(f"By test loss: {x} with 50,000 images" for x in ("yes", "no", "unclear")),
             ),
+            ("size.4000.minimum", *(f"{x} with 4,000" for x in ("yes", "no", "unclear"))),
             (
                 "size.50000.accuracy",
-                *(f"{x} by test accuracy" for x in ("no", "yes", "unclear")),
+                *(f"by test accuracy: {x} with 50,000" for x in ("no", "yes", "unclear")),
             ),
-            (
-                "size.4000.minimum",
-                *(f"with 4,000: {x} by test loss" for x in ("yes", "no", "unclear")),
-            ),
-            ("size.4000.accuracy", *(f"{x} by test accuracy" for x in ("no", "yes", "unclear"))),
+            ("size.4000.accuracy", *(f"{x} with 4,000" for x in ("no", "yes", "unclear"))),
         ],
         (
             "CNNs on {whole.train_size} CIFAR-10 images: the test loss is lowest,"

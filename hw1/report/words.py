@@ -16,7 +16,7 @@ CHINESE = {"lr": "學習率", "batch_size": "批次大小"}
 
 
 def text(x, spec=".2f"):
-    """Return a number as it is printed: as in Python, but with a true minus and powers of ten."""
+    """Return a number as it is printed: a true minus, powers of ten, — if it is not finite."""
     if not np.isfinite(x):
         return "—"
     if spec.endswith("e"):

@@ -132,6 +132,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch, capsys):
 
 def test_a_folder_without_a_name_is_refused(monkeypatch, capsys):
     """The current folder was taken."""
+    monkeypatch.setattr(benchmark, "measure", None)
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--quick", "--out", ""])
     with pytest.raises(SystemExit) as ended:
         benchmark.main()

@@ -538,7 +538,7 @@ def test_a_network_whose_units_cannot_be_matched_is_refused_at_once(here, tmp_pa
     flags = ["--dataset", "digits", "--quick", "--seeds", "0", "--epochs", "1", "--jobs", "1"]
     code, _, error = here("interpolation", *flags, "--out", tmp_path)
     interpolation.unmatchable.cache_clear()
-    assert code == 2 and "the units of mlp-64-256-256-256-10 and" in error
+    assert code == 2 and "the units of mlp-64-256-256-256-10 cannot be matched" in error
     assert not list(tmp_path.rglob("*.state"))
 
 

@@ -380,7 +380,7 @@ def path(setting_1, setting_2, alignment, losses):
     )
     kinds = ("U10", int, float, float, "U15", float, float, float, float)
     rows = [
-        ("lr", 0, setting_1, setting_2, alignment, alpha, loss / 2, loss, 1 - loss / 10)
+        ("lr", 0, setting_1, setting_2, alignment, alpha, 0.5, loss, 1 - loss / 10)
         for alpha, loss in zip((-1, 0, 0.5, 1), losses, strict=True)
     ]
     return np.array(rows, list(zip(names, kinds, strict=True)))
@@ -395,6 +395,11 @@ def test_barriers_of_two_approaches_and_of_one_by_hand():
         assert error == {"value": pytest.approx([barrier]), "line": 0.02}
         removed = curves.paths(0.5, "test_removed", "mnist", "lr", same)(logs)
         assert removed["value"] == pytest.approx([share])
+    mine = next(h for h in HYPOTHESES if h.name == "line.matching.lr")
+    assert mine.data(logs)["value"] == pytest.approx([0.75])  # in test loss
+    logs["interpolation", "mnist"] = np.concatenate(t[:1] + t[2:])
+    with pytest.raises(ValueError, match="a path lacks the alignment weight_matching"):
+        mine.data(logs)
 
 
 def test_epochs_to_fit_by_hand():
@@ -410,6 +415,7 @@ def test_a_run_that_diverged_has_no_epochs_to_fit():
     columns = ("label_corruption", "seed", "epoch", "train_acc", "test_acc")
     t = np.zeros(4, [(name, float) for name in columns])
     t["seed"], t["epoch"], t["train_acc"] = (0, 0, 1, 1), (0, 3, 0, 3), (0.1, np.nan, 0.1, 1)
+    assert np.isnan(curves.epochs_to_fit_or_later(t[:2]))
     data = curves.labels_trend(curves.epochs_to_fit_or_later)({("random_labels", "mnist"): t})
     assert data["seed"].tolist() == [0, 1] and data["y"].tolist() == [
         pytest.approx(np.nan, nan_ok=True),
