@@ -48,9 +48,13 @@ def prepare(args):
     if args.quick:
         raw = {key: value[: QUICK[key.partition("_")[2]]] for key, value in raw.items()}
     path = _laid_out(args, raw, f"{source}{few}{code_digest(data.standardise)}")
-    classes = files.DATASETS[args.dataset].classes
-    context = {"folder": folder, "tensors": path, "device": args.device, "data": source}
-    return context | {"classes": classes}
+    return {
+        "folder": folder,
+        "tensors": path,
+        "device": args.device,
+        "data": source,
+        "classes": files.DATASETS[args.dataset].classes,
+    }
 
 
 def _laid_out(args, raw, version):

@@ -29,8 +29,8 @@ def labels_trend(value):
     def data(logs):
         runs = runs_with_labels(logs)
         level, seed = np.array(list(runs)).T
-        y = [value(run) for run in runs.values()]
-        return {"x": level, "y": np.array(y), "setting": level, "seed": seed}
+        y = np.array([value(run) for run in runs.values()])
+        return {"x": level, "y": y, "setting": level, "seed": seed}
 
     return data
 

@@ -202,30 +202,29 @@ def one():
     return {}
 X = ALL["one"]()
 """
-CHANGED = {  # the definition of X in a script of which `measure` returns X; both forms of a part
-    "added to": ("X = [{}]\nX += [3]\n", "1", "2"),
-    "an entry": ("X = {{}}\nX['a'] = {}\n", "1", "2"),
-    "a call": ("X = []\nX.append({})\n", "1", "2"),
-    "a loop": ("X = []\nfor k in (1, 2):\n    X.append(k * {})\n", "1", "2"),
-    "a context": ("X = []\nwith open(__file__):\n    X.append({})\n", "1", "2"),
-    "an argument": ("X = []\nlist.append(X, {})\n", "1", "2"),
-    "a deletion": ("X = [1, 2, 3]\ndel X[{}]\n", "1", "2"),
-    "a pattern": ("match {}:\n    case X:\n        pass\n", "1", "2"),
-    "a condition": ("X = 1\nif True:\n    X = {}\n", "1", "2"),
-    "a registry": (REGISTRY, "1", "2"),
-    "a function in a condition": ("if True:\n    def X():\n        return {}\n", "1", "2"),
+CHANGED = {  # the definition of X in a script of which `measure` returns X; {} stands for 1 or 2
+    "added to": "X = [{}]\nX += [3]\n",
+    "an entry": "X = {{}}\nX['a'] = {}\n",
+    "a call": "X = []\nX.append({})\n",
+    "a loop": "X = []\nfor k in (1, 2):\n    X.append(k * {})\n",
+    "a context": "X = []\nwith open(__file__):\n    X.append({})\n",
+    "an argument": "X = []\nlist.append(X, {})\n",
+    "a deletion": "X = [1, 2, 3]\ndel X[{}]\n",
+    "a pattern": "match {}:\n    case X:\n        pass\n",
+    "a condition": "X = 1\nif True:\n    X = {}\n",
+    "a registry": REGISTRY,
+    "a function in a condition": "if True:\n    def X():\n        return {}\n",
 }
 
 
 @pytest.mark.parametrize("form", CHANGED)
 def test_every_statement_that_defines_a_name_counts(tmp_path, form):
     """Of several assignments only the last one counted, so that old rows were taken for new."""
-    template, *values = CHANGED[form]
     found = set()
-    for value in values:
+    for value in (1, 2):
         path = tmp_path / f"value{value}" / "script.py"
         path.parent.mkdir()
-        path.write_text(template.format(value) + "\n\ndef measure():\n    return X\n")
+        path.write_text(CHANGED[form].format(value) + "\n\ndef measure():\n    return X\n")
         found.add(digest(path, "measure"))
     assert len(found) == 2
 
