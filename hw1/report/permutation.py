@@ -31,19 +31,23 @@ def permutation_p(x, y, setting, seed, most=MOST):
         signs.append(np.nan_to_num(np.sign(differences)))
         there.append(np.isfinite(differences).astype(float))
     there[0] *= signs[0] != 0
-    places = np.arange(n * n), _places(n, most)
+    i, j = np.triu_indices(n)
+    times = np.where(i == j, 1.0, 2.0)[:, None]  # settings (j, i) with (l, k) add the same again
     # The terms: of settings (i, j) in x with settings (k, l) in y.
-    sums, pairs = ((a @ b.T)[places].sum(1) for a, b in (signs, there))
+    sums, pairs = (
+        (times * a[i * n + j] @ b.T).ravel()[_places(n, most)].sum(1) for a, b in (signs, there)
+    )
     share = np.abs(sums) / np.maximum(pairs, 1)
     return np.mean(share >= share[0])
 
 
 @functools.cache
 def _places(n, most):
-    """Return where the pairs of n settings go in each order, the observed one first: (P, n * n)."""
+    """Return where the terms of each order are, the observed order first: (P, n * (n + 1) / 2)."""
     if math.factorial(n) <= most:
         orders = np.array(list(itertools.permutations(range(n))))
     else:
         orders = np.tile(np.arange(n), (most, 1))
         orders[1:] = np.random.default_rng(0).permuted(orders[1:], axis=1)
-    return (orders[:, :, None] * n + orders[:, None, :]).reshape(len(orders), n * n)
+    i, j = np.triu_indices(n)
+    return np.arange(len(i)) * n * n + orders[:, i] * n + orders[:, j]
