@@ -98,19 +98,23 @@ def plain(setting):
     return setting if isinstance(setting, str) else f"{setting:.12g}"
 
 
-def tau_interval(x, y, cluster, draws=2000):
+def tau_interval(x, y, cluster, draws=10_000):
     """Return Kendall's tau-b of x and y and its 95% bootstrap interval: (tau, low, high).
 
     cluster: the setting of each row. The bootstrap draws whole settings, because the seeds of one
     setting are not independent; a row is never compared with another copy of its own setting. With
     fewer than FEWEST settings there is no interval: low and high are nan.
     """
-    index = np.unique(cluster, return_inverse=True)[1]
-    n, other = max(len(set(cluster)), 1), index[:, None] != index
+    n = max(len(set(cluster)), 1)
+    member = (np.unique(cluster, return_inverse=True)[1][:, None] == range(n)).astype(float)
     counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), draws)
-    w = np.r_[np.ones((1, len(x))), counts[:, index]]  # (1 + draws, N): how often a row is drawn
+    counts = np.r_[np.ones((1, n)), counts]  # (1 + draws, n): how often a setting is drawn
     sx, sy = np.sign(np.subtract.outer(x, x)), np.sign(np.subtract.outer(y, y))
-    pairs = [np.sum(w @ (s * other) * w + w @ (s * ~other), 1) for s in (sx * sy, sx**2, sy**2)]
+    pairs = []
+    for signs in (sx * sy, sx**2, sy**2):
+        sums = member.T @ signs @ member  # (n, n): over the rows of two settings
+        own = np.diag(sums)
+        pairs.append(np.sum(counts @ (sums - np.diag(own)) * counts, 1) + counts @ own)
     tau = pairs[0] / np.sqrt(np.where(pairs[1] * pairs[2] > 0, pairs[1] * pairs[2], np.nan))
     drawn = tau[1:][np.isfinite(tau[1:])]
     if n < FEWEST or not drawn.size:

@@ -7,7 +7,7 @@ Report.pdf, hw1/Report.pdf and the tables in README.md. With --out DIR it reads 
 DIR/figures, writes DIR/figures/verdicts.csv, DIR/Report.pdf and DIR/Report-zh.pdf, and rewrites a
 README only if --readme names it. The text (en.typ, zh.typ) holds no number and no finding: facts.py
 derives them from the logs, and the words follow the verdicts. Only a log or figure that is missing
-or broken stops the build, with one sentence. It takes a few seconds. The same logs give the same
+or broken stops the build, with one sentence. It takes 10 to 20 seconds. The same logs give the same
 bytes wherever git knows their commit, whose day stands in the report.
 """
 

@@ -4,8 +4,9 @@ figures/verdicts.csv has all of them. The tables of the report and of README.md 
 `stands_in_table` names, by a rule that was fixed before the run, and the contradicted ones first;
 README.md has all others that are contradicted as well.
 
-earlier.csv has what the same rule finds in earlier and smaller runs: in the logs of commit f91c610
-and, for the CNN on CIFAR-10, in that of fffb52e.
+earlier.csv has what the same rules find in earlier and smaller runs: in the logs of commit f91c610
+and, for the CNN on CIFAR-10, in that of fffb52e. Sharpness was measured at one radius there; the
+statements about measures that may predict are tested with it. Families have fewer tests there.
 """
 
 import re
@@ -16,7 +17,8 @@ from lab.stats import STOPS
 from lab.tables import read
 
 from hypotheses import HYPOTHESES, NETWORKS
-from verdicts import EVERY, LABELS, LEVEL, VERDICTS, sentence, verb
+from permutation import LEVEL
+from verdicts import EVERY, LABELS, VERDICTS, sentence, verb
 from words import alike
 
 FAMILIES = {  # the first part of a hypothesis's name, in both languages

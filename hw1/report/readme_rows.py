@@ -184,7 +184,7 @@ VERDICTS_TOLD = (
     " below both ends, a rescaled measure as its largest value over its smallest."
 )
 OTHER_SEEDS = (
-    "Would other seeds say the same? After every statement, threshold and rule had been fixed, the"
+    "Would other seeds say the same? After every statement and threshold had been fixed, the"
     " experiments whose logs are in"
     " [hw1/logs/replication](hw1/logs/replication){replication.but} were run again with the"
     " seeds {replication.seeds} on another processor ({replication.device}). Of the"

@@ -1,10 +1,9 @@
 """Do other seeds lead to the same verdicts? The folder replication/ beside the logs answers.
 
 Its logs were made by the same commands, with seeds that no earlier run had and on another
-processor, after every statement, threshold and rule had been fixed. The verdicts on them follow
-the same rules. Where some logs of a family are missing, Holm's correction also counts the tests
-that these would have allowed. Verdicts are opposite if one set of logs supports what the other
-contradicts.
+processor, after every statement and threshold had been fixed. The verdicts on them follow the same
+rules. Where some logs of a family are missing, Holm's correction also counts the tests that these
+would have allowed. Verdicts are opposite if one set of logs supports what the other contradicts.
 """
 
 from collections import Counter

@@ -14,9 +14,8 @@ import numpy as np
 
 from evidence import EVERY, NotTested
 from hypotheses import HYPOTHESES
-from permutation import permutation_p
+from permutation import LEVEL, permutation_p
 
-LEVEL = 0.05  # a corrected p-value below it decides
 VERDICTS = ("supported", "contradicted", "undecided", "not tested")
 LABELS = {"en": VERDICTS, "zh": ("支持", "結果相反", "無法判定", "未檢驗")}
 WORDS = {  # of an effect: grows, falls, neither, no log; of every seed: a word for each verdict

@@ -47,7 +47,7 @@ def test_the_rule_errs_in_at_most_six_percent(n, trend):
     errors = 0
     for _ in range(cases):
         x = setting if trend else correlated(rng, n)
-        p = permutation_p(x, correlated(rng, n), setting, seed, most=400)
+        p = permutation_p(x, correlated(rng, n), setting, seed, draws=(400,))
         errors += verdicts.verdict(1, 1.0, p) != "undecided"
     allowed = int(0.06 * cases)
     assert binom.cdf(allowed, cases, 0.08) < 1e-3
@@ -64,7 +64,7 @@ def test_the_rule_errs_no_more_often_where_models_are_missing(missing, trend):
         keep = np.sort(rng.permutation(len(setting))[missing:])
         x = setting if trend else correlated(rng, 8)
         columns = (x, correlated(rng, 8), setting, seed)
-        p = permutation_p(*(column[keep] for column in columns), most=400)
+        p = permutation_p(*(column[keep] for column in columns), draws=(400,))
         errors += verdicts.verdict(1, 1.0, p) != "undecided"
     assert errors <= binom.ppf(0.999, cases, 0.05)
 
@@ -128,7 +128,7 @@ def test_drawn_permutations_agree_with_all_of_them():
     rng, (setting, seed) = np.random.default_rng(5), grid(7)
     y = setting + 2 * correlated(rng, 7)
     exact = permutation_p(setting, y, setting, seed)
-    drawn = permutation_p(setting, y, setting, seed, most=4000)
+    drawn = permutation_p(setting, y, setting, seed, draws=(4000,))
     assert 0.01 < exact < 0.5
     assert drawn == pytest.approx(exact, abs=4 * np.sqrt(exact / 4000))
 
