@@ -64,8 +64,13 @@ def by_input(xb):
 
 
 def summed_loss(net, xb, yb):
-    """The sum, not the mean: each row of an input gradient then belongs to one example alone."""
-    return cross_entropy(net(xb), yb, reduction="sum")
+    """The sum, not the mean: each row of an input gradient then belongs to one example alone.
+
+    Logits that the model itself turned into float32 are added up in the parameters' precision.
+    """
+    logits = net(xb)
+    kinds = logits.dtype, next((p.dtype for p in net.parameters()), logits.dtype)
+    return cross_entropy(logits.to(torch.promote_types(*kinds)), yb, reduction="sum")
 
 
 def parameter_vector(net):
