@@ -33,11 +33,19 @@ def prepare(model, x, y=None):
     device = "cpu" if x.device.type == "mps" else x.device
     net = duplicate(model).to(device=device, dtype=torch.float32 if half else None)
     net.eval()
+    for module in net.modules():
+        _undo(module)
     for parameter in net.parameters():
         parameter.requires_grad_()
     x = (x.clone() if x.is_inference() else x.detach()).to(device)
     classes = _try_out(net, model, x)
     return net, x, y if y is None else _labels(x, y, classes).detach().to(device, copy=True)
+
+
+def _undo(module):
+    """Undo what changes a module's gradient, but not its output."""
+    module._backward_hooks.clear()
+    module._backward_pre_hooks.clear()
 
 
 def _labels(x, y, classes):

@@ -1014,6 +1014,17 @@ def test_examples_that_depend_on_chance_or_on_each_other_are_an_error(measure):
         measure(build(layers), x, y)
 
 
+@every_measure
+def test_hooks_that_change_gradients_do_not_matter(measure):
+    """Guided backpropagation, say, is no derivative of the loss."""
+    net, data = mlp(), batch(30)
+    expected = measure(net, *data)
+    net[2].register_full_backward_hook(lambda _, into, out: (into[0].clamp(min=0),))
+    net[3].register_full_backward_pre_hook(lambda _, out: (3 * out[0],))
+    assert measure(net, *data) == expected
+    assert net[2]._backward_hooks and net[3]._backward_pre_hooks
+
+
 class Tokens(nn.Module):
     """Looks up vectors by integers."""
 
