@@ -9,6 +9,7 @@ import warnings
 from lab.private import MeasureError, duplicate, input_dtype
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -46,6 +47,8 @@ def _undo(module):
     """Undo what changes a module's gradient, but not its output."""
     module._backward_hooks.clear()
     module._backward_pre_hooks.clear()
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        module.scale_grad_by_freq = module.sparse = False
 
 
 def _labels(x, y, classes):

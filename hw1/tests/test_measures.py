@@ -1059,6 +1059,28 @@ class OneHot(nn.Module):
         return self.head((x @ self.table).mean(1).tanh())
 
 
+class Bags(Tokens):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.EmbeddingBag(7, 4)
+
+    def forward(self, x):
+        return self.head(self.table(x).tanh())
+
+
+@pytest.mark.parametrize("flag", ["scale_grad_by_freq", "sparse"])
+@pytest.mark.parametrize("make", [Tokens, Bags])
+def test_flags_of_a_table_do_not_change_what_is_measured(make, flag):
+    """One made the gradient depend on the chunks, the other cannot be added up with the rest."""
+    x, y, net = torch.arange(40).reshape(20, 2) % 7 // 2, torch.arange(20) % 3, seeded(make)
+    expected = measures.parameter_gradient_norm(net, x, y)
+    setattr(net.table, flag, True)
+    for size in (3, 20):
+        found = measures.parameter_gradient_norm(net, x, y, batch_size=size)
+        assert found == pytest.approx(expected, rel=1e-6)
+    assert getattr(net.table, flag)
+
+
 class FixedBatchNorm(nn.Sequential):
     """The usual way to keep a part in evaluation mode, without the `return self` of PyTorch."""
 
