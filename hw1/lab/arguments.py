@@ -6,7 +6,7 @@ place, half precision, tensors left from its last forward pass, or made in infer
 
 import warnings
 
-from lab.private import MeasureError, duplicate, input_dtype
+from lab.private import MeasureError, duplicate, first_line, input_dtype
 
 import torch
 from torch import nn
@@ -70,11 +70,15 @@ def _try_out(net, model, x):
     Return the number of classes.
     """
     some = x[:16].to(input_dtype(net, x), copy=True)
-    given, half = some.clone(), -(-len(some) // 2)
+    given, odd = some.clone(), max(1, (len(some) // 2 - 1) | 1)  # 7 of 16: it breaks even groups
     times = -(-64 // len(some))  # so often that a little chance shows
     with sdpa_kernel(SDPBackend.MATH), WeightNorm() as norm, Uses(model.parameters()) as outside:
-        out, part = net(given), net(some[:half].clone())
-        again = [net(some.clone()) for _ in range(times)]
+        out, again = net(given), [net(some.clone()) for _ in range(times)]
+        try:
+            part = net(some[:odd].clone())
+        except RuntimeError as error:
+            reason = f"The model does not take {odd} examples: {first_line(error)}"
+            raise MeasureError(reason) from error
     if norm.used:
         net.register_forward_pre_hook(norm.enter)
         net.register_forward_hook(norm.leave, always_call=True)
@@ -85,8 +89,10 @@ def _try_out(net, model, x):
     if not out.isfinite().all():
         raise MeasureError("The output of the model is not finite: nothing can be measured.")
     chance = max((out - other).abs().max() for other in again)
-    mixed = (out[:half] - part).abs().max()
-    if max(chance * 100, mixed) > 1e-2 * out.abs().max():  # both far above rounding
+    mixed = (out[:odd] - part).abs().max()
+    differences = out - out.mean(1, keepdim=True)  # a softmax does not see a common shift
+    scale = differences.abs().max() + 1e-2 * out.abs().max()
+    if max(chance * 100, mixed) > 1e-2 * scale:  # both far above rounding
         raise MeasureError("The output for an example depends on chance or on other examples.")
     if outside.found:
         raise MeasureError("A function inside the model refers to parameters from outside it.")

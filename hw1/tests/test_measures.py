@@ -1014,6 +1014,53 @@ def test_examples_that_depend_on_chance_or_on_each_other_are_an_error(measure):
         measure(build(layers), x, y)
 
 
+class Groups(nn.Module):
+    """Subtracts the mean of each group of neighbours."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x):
+        return torch.cat([group - group.mean(0) for group in x.split(self.size)])
+
+
+def shifted():
+    norm = nn.BatchNorm1d(3, track_running_stats=False)
+    nn.init.constant_(norm.bias, 100.0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 3), norm)
+
+
+@pytest.mark.parametrize(
+    "net", [shifted(), *(nn.Sequential(*mlp(), Groups(size)) for size in (2, 4, 8, 16))]
+)
+def test_neither_a_shift_nor_even_groups_hide_that_examples_depend_on_each_other(net):
+    with pytest.raises(measures.MeasureError, match="chance or on other examples"):
+        measures.parameter_gradient_norm(net, *batch(30))
+
+
+def test_a_model_that_takes_only_pairs_is_one_sentence():
+    pairs = Partly(lambda net, x: net(x.unflatten(0, (-1, 2)).flatten(0, 1)))
+    with pytest.raises(measures.MeasureError, match="does not take 7 examples"):
+        measures.parameter_gradient_norm(pairs, *batch(30))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 17])
+@pytest.mark.parametrize("shift", [0.0, 1e4])
+def test_examples_that_depend_on_nothing_else_are_accepted(count, shift):
+    """They may be few, and their logits may share a large shift, be alike, or be of one class."""
+    for classes in (3, 1):
+        net = nn.Sequential(*mlp((16, 6, classes)))
+        with torch.no_grad():
+            net[-1].bias += shift
+        assert math.isfinite(measures.parameter_gradient_norm(net, *batch(count, classes=classes)))
+    with torch.no_grad():
+        net = mlp((16, 6, 3))
+        net[-1].weight.copy_(net[-1].weight[:1].expand(3, -1))
+        net[-1].bias.zero_()
+    assert math.isfinite(measures.parameter_gradient_norm(net, *batch(count)))
+
+
 @every_measure
 def test_hooks_that_change_gradients_do_not_matter(measure):
     """Guided backpropagation, say, is no derivative of the loss."""
