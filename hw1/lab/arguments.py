@@ -39,7 +39,8 @@ def prepare(model, x, y=None):
     for parameter in net.parameters():
         parameter.requires_grad_()
     x = (x.clone() if x.is_inference() else x.detach()).to(device)
-    classes = _try_out(net, model, x)
+    with torch.autocast(x.device.type, enabled=False):
+        classes = _try_out(net, model, x)
     return net, x, y if y is None else _labels(x, y, classes).detach().to(device, copy=True)
 
 

@@ -41,7 +41,8 @@ def mean(rows, net, x, y, batch_size):
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     total, dtype = 0, input_dtype(net, x)
     chunks = zip(x.split(batch_size), (x if y is None else y).split(batch_size), strict=True)
-    with sdpa_kernel(SDPBackend.MATH):  # the fast kernels of attention lack a second derivative
+    exact = torch.autocast(x.device.type, enabled=False)  # the caller's would lose digits
+    with exact, sdpa_kernel(SDPBackend.MATH):  # attention's fast kernels lack a second derivative
         for xb, yb in chunks:
             try:
                 sums = rows(xb.to(dtype), yb)

@@ -943,6 +943,16 @@ def test_inference_mode_does_not_matter(measure):
     assert measure(*made_there) == expected
 
 
+@every_measure
+def test_autocast_of_the_caller_does_not_matter(measure):
+    net, data = mlp(), batch(30)
+    nn.init.constant_(net[-1].bias, 7e4)  # float16 goes up to 65,504
+    expected = measure(net, *data)
+    with torch.autocast("cpu", torch.float16):
+        assert measure(net, *data) == expected
+        assert torch.is_autocast_enabled("cpu")
+
+
 class Keeps(nn.Module):
     """Keeps its last output, which PyTorch then refuses to copy."""
 
