@@ -15,8 +15,7 @@ def along(first, second, alphas, x_train, y_train, x_test, y_test):
     In an MLP of models.py the first layer's outputs are linear in its weights, so they are computed
     once for both ends and mixed: this saves three matrix products in five.
     """
-    plain = [type(layer) for layer in first[:2]] == [nn.Flatten, nn.Linear]
-    if not plain or not set(first[1].state_dict()) <= {"weight", "bias"}:  # computed from others
+    if not _starts_plainly(first) or not _starts_plainly(second):
         for alpha in alphas:
             model = interpolate(first, second, alpha)
             yield alpha, train.metrics(model, x_train, y_train, x_test, y_test)
@@ -25,6 +24,17 @@ def along(first, second, alphas, x_train, y_train, x_test, y_test):
     for alpha in alphas:
         rest = nn.Sequential(Mixture(alpha), *interpolate(first[2:], second[2:], alpha))
         yield alpha, train.metrics(rest, ends_train, y_train, ends_test, y_test)
+
+
+def _starts_plainly(net):
+    """Return whether it is an nn.Sequential that starts like an MLP of models.py, without hooks.
+
+    Old forms of weight norm and the like are hooks that compute the weights.
+    """
+    if type(net) is not nn.Sequential or [*map(type, net[:2])] != [nn.Flatten, nn.Linear]:
+        return False
+    hooks = [h for m in (net, *net[:2]) for h in (*m._forward_hooks, *m._forward_pre_hooks)]
+    return not hooks and (net[0].start_dim, net[0].end_dim) == (1, -1)
 
 
 def outputs(first, second, x):
@@ -52,7 +62,7 @@ def interpolate(first, second, alpha):
     other = second.state_dict()
     state = {}
     for name, value in first.state_dict().items():
-        mixed = (1 - alpha) * value + alpha * other[name] if value.is_floating_point() else value
-        state[name] = mixed
+        number = value.is_floating_point() or value.is_complex()
+        state[name] = (1 - alpha) * value + alpha * other[name] if number else value
     model.load_state_dict(state)
     return model

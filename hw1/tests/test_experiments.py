@@ -184,19 +184,50 @@ def test_interpolation_ends_at_the_models_and_alpha_never_compounds():
     assert all(torch.equal(p, q) for p, q in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("way", ["plain", "parametrised", "by a hook"])
+class Squares(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x) ** 2
+
+
+class Own(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def changed(part, change):
+    """Return a function that applies `change` to a part of the network and returns the network."""
+    return lambda net: change(part(net)) and net
+
+
+def hook(part):
+    return changed(part, lambda m: m.register_forward_hook(lambda _, inputs, out: out.sin()))
+
+
+WAYS = {  # what is done to an MLP of two hidden layers
+    "plain": lambda net: net,
+    "parametrised": changed(lambda net: net[1], nn.utils.parametrizations.weight_norm),
+    "by a hook": changed(lambda net: net[1], nn.utils.spectral_norm),
+    "own module": Own,
+    "subclass": lambda net: Squares(*net),
+    "other flatten": lambda net: nn.Sequential(nn.Flatten(2), net[1], nn.Flatten(), *net[2:]),
+    "hook": hook(lambda net: net),
+    "hook of the first layer": hook(lambda net: net[1]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_the_rows_of_a_path_equal_direct_evaluation(way):
     """Mixing the first layer's outputs is mixing its weights; at 0 and 1, the two models.
 
-    That is not so where the weights are computed from others: there the whole line was wrong.
+    That is so in a plain MLP alone: elsewhere the whole line was wrong, or there was none.
     """
     tensors = data.load("digits")
     base = train.SETTING | {"dataset": "digits", "model": "mlp-64-32-16-10"}
-    first, second = (train.network(base | {"seed": seed}) for seed in (0, 1))
-    for model in (first, second):
-        if way != "plain":
-            hook = nn.utils.spectral_norm
-            (hook if way == "by a hook" else nn.utils.parametrizations.weight_norm)(model[1])
+    first, second = (WAYS[way](train.network(base | {"seed": seed})) for seed in (0, 1))
     path = dict(line.along(first, second, [-1.0, 0.0, 0.3, 1.0, 2.0], *tensors))
     direct = {a: line.interpolate(first, second, a) for a in path} | {0: first, 1: second}
     for alpha, found in path.items():
@@ -221,6 +252,12 @@ def test_interpolation_includes_buffers():
     middle = line.interpolate(first, second, 0.5)
     wanted = (first[1].running_mean + second[1].running_mean) / 2
     assert torch.allclose(middle[1].running_mean, wanted)
+
+
+def test_interpolation_includes_complex_parameters():
+    first, second = (nn.Linear(2, 3, dtype=torch.cfloat) for _ in range(2))
+    middle = line.interpolate(first, second, 0.25)
+    assert torch.allclose(middle.weight, 0.75 * first.weight + 0.25 * second.weight)
 
 
 @pytest.mark.parametrize(("parts", "size"), [(20, 41), (10, 21), (4, 9)])
