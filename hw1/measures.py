@@ -148,9 +148,10 @@ def box_sharpness(model, x, y, epsilon, *, known=None, batch_size=BATCH_SIZE):
 
     No unit. The search is ten iterations of L-BFGS-B from the corner of the box to which the
     gradient points; where the gradient is 0, also from the corners to which the top eigenvector
-    and its negative point, and from random points. Like the measure of Keskar et al., the result
-    is a lower bound of the maximum. epsilon and the errors: as in ball_sharpness. Source: Keskar
-    et al. 2017, metric 2.1 with A = I, without the factor of 100.
+    and its negative point, and from random points, or, where those are lower, from a tenth of the
+    way there. Like the measure of Keskar et al., the result is a lower bound of the maximum.
+    epsilon and the errors: as in ball_sharpness. Source: Keskar et al. 2017, metric 2.1 with A = I,
+    without the factor of 100.
     """
     return _maxima(box_rises, model, x, y, epsilon, known, batch_size)
 

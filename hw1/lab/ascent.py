@@ -70,7 +70,7 @@ def box_rises(net, x, y, radii, known, batch_size):
             top = torch.from_numpy(_top_direction(net, x, y, batch_size, sides)).to(sides).sign()
             random = np.random.default_rng(0).uniform(-1, 1, (4, len(sides)))
             starts = [top, -top, *torch.from_numpy(random).to(sides)]
-            ends += [_climb_box(at, loss, start, at(start)[1]) for start in starts]
+            ends += [_climb_box(at, loss, start, at(start)[1], lower=0.1) for start in starts]
         height, end = max(ends, key=lambda end: end[0])
         if not precise:
             height = exact(radius * end, slope=False)[0]
@@ -115,8 +115,11 @@ def _ascend(at, point, loss, radius, steps):
     return height, point
 
 
-def _climb_box(at, loss, start, slope):
-    """The loss where L-BFGS-B ends in the unit box, and that point; `slope` sets the scale."""
+def _climb_box(at, loss, start, slope, lower=0.0):
+    """The loss where L-BFGS-B ends in the unit box, and that point; `slope` sets the scale.
+
+    lower: times the start is where it begins instead, if the loss at the start is not higher.
+    """
     # On a steep objective, the first step along the gradient ends in a corner.
     scale = 1e-3 * float(slope.abs().mean()) or 1.0
 
@@ -127,7 +130,7 @@ def _climb_box(at, loss, start, slope):
 
     corner = start.cpu().numpy()
     there = descent(corner)
-    first = corner * (there[0] < 0)  # from theta itself if the corner is lower
+    first = corner * (1 if there[0] < 0 else lower)  # theta itself may have no slope
 
     def objective(u):
         """The same, without a second look at the corner, where L-BFGS-B mostly starts."""

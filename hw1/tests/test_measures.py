@@ -884,6 +884,27 @@ def test_box_leaves_a_point_where_the_gradient_is_zero():
     assert found == pytest.approx(0.0709, rel=1e-3)
 
 
+class Saddle(nn.Module):
+    """Ten parameters, which are 0; for y = 1 the loss is log(1 + exp(2 x (t_2^2 - 10 t_1^2)))."""
+
+    def __init__(self):
+        super().__init__()
+        self.t = nn.Parameter(torch.zeros(10))
+
+    def forward(self, x):
+        height = x[:, 0] * (self.t[1] ** 2 - 10 * self.t[0] ** 2)
+        return torch.stack([height, -height], dim=1)
+
+
+def test_box_finds_the_rise_from_a_saddle_whose_largest_eigenvalue_is_negative():
+    """There the corners are lower than the point, at which L-BFGS-B has no direction."""
+    net, x, y = Saddle(), torch.ones(10, 1), torch.ones(10, dtype=torch.int64)
+    for epsilon in (1e-2, 0.1):
+        loss, peak = math.log(2), math.log1p(math.exp(2 * epsilon**2))
+        expected = (peak - loss) / (1 + loss)
+        assert measures.box_sharpness(net, x, y, epsilon) == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.parametrize("epsilon", [1e-3, 0.5])
 def test_box_at_a_critical_point_is_the_best_of_all_corners(epsilon):
     """Balanced labels, each image also negated: zero weights are a minimum of a convex loss."""
