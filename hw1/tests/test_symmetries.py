@@ -213,6 +213,19 @@ def test_rescale_keeps_the_function_and_moves_the_hessian(net, alpha):
         assert MEASURES[name](scaled, x, y) == pytest.approx(value, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("net", [mlp(), cnn()], ids=["mlp", "cnn"])
+def test_rescale_rounds_in_the_precision_of_the_model(net, kind):
+    """A weight times three is no longer the same number there; a hook is still noticed."""
+    half, (x, _) = copy.deepcopy(net).to(kind), batch(60)
+    scaled = symmetries.rescale(half, 3.0)
+    assert {p.dtype for p in scaled.parameters()} == {kind}
+    old, new = (model.float()(x).detach() for model in (half, scaled))
+    assert 0 < float((new - old).abs().max() / old.abs().max()) < 4 * torch.finfo(kind).eps
+    with pytest.raises(ValueError, match="outputs would change"):
+        symmetries.rescale(offset().to(kind), 3.0)
+
+
 @pytest.mark.parametrize("alpha", [0.0, -2.0, float("nan"), float("inf")])
 def test_rescale_refuses_a_factor_that_is_not_positive(alpha):
     with pytest.raises(ValueError, match="positive"):
