@@ -15,8 +15,8 @@ from functools import partial
 from lab import say
 from lab.arguments import prepare
 from lab.ascent import ball_rises, box_rises
-from lab.curvature import BATCH_SIZE, top_eigenpair
-from lab.landscape import by_input, derivative, landscape, mean, summed_loss
+from lab.curvature import BATCH_SIZE, TINY, top_eigenpair
+from lab.landscape import by_input, derivative, landscape, logits, mean, summed_loss
 from lab.private import MeasureError
 
 import numpy as np
@@ -48,7 +48,7 @@ def input_gradient_norm(model, x, y, *, batch_size=BATCH_SIZE):
         [slope] = derivative([loss], [xb])
         return [loss, slope.reshape(len(xb), -1).norm(dim=1).double().sum()]
 
-    return float(mean(rows, net, x, y, batch_size)[1])
+    return _norm(rows, net, x, y, batch_size)
 
 
 def jacobian_norm(model, x, *, batch_size=250):  # so few stay in the cache for all classes
@@ -59,13 +59,25 @@ def jacobian_norm(model, x, *, batch_size=250):  # so few stay in the cache for 
     net, x, _ = prepare(model, x)
 
     def rows(xb, _):
-        """Return the chunk's probabilities, by class, and norms of the Jacobian, each summed."""
-        totals = net(by_input(xb)).softmax(1).sum(0)  # row i of a derivative is example i's own
+        """Return the chunk's losses at the likeliest class and norms of the Jacobian, summed."""
+        p = logits(net, by_input(xb)).softmax(1)
+        totals = p.sum(0)  # row i of a derivative is example i's own
         slopes = (derivative([p], [xb], retain_graph=True)[0] for p in totals)
         norms = [slope.reshape(len(xb), -1).norm(dim=1) for slope in slopes]
-        return [totals, torch.stack(norms).double().norm(dim=0).sum()]
+        return [-p.amax(1).log().sum(), torch.stack(norms).double().norm(dim=0).sum()]
 
-    return float(mean(rows, net, x, None, batch_size)[-1])
+    return _norm(rows, net, x, None, batch_size)
+
+
+def _norm(rows, net, x, y, batch_size):
+    """Return the mean over the examples of the second of rows, the first of which is a loss.
+
+    Where the loss is tiny, and 1 - p is lost in rounding, it is computed in float64.
+    """
+    loss, norm = mean(rows, net, x, y, batch_size)
+    if loss < TINY and {p.dtype for p in net.parameters()} == {torch.float32}:
+        norm = mean(rows, net.double(), x, y, batch_size)[1]
+    return float(norm)
 
 
 def loss_and_gradient(model, x, y, *, batch_size=BATCH_SIZE):

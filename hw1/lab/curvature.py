@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 BATCH_SIZE = 2000  # more does not fit in cache, less has more overhead
 SUBSET = 3000  # so many examples give Lanczos its start and the ball a direction
+TINY = 1e-4  # nats: for a smaller loss float32 is too coarse, as 1 - p is lost in rounding
 KEPT = 1e9  # bytes: smaller graphs of the gradient are kept from one product to the next
 
 
@@ -131,7 +132,7 @@ def top_eigenpair(net, x, y, tolerance, restarts, batch_size, **options):
 
     precise = duplicate(net).double()
     tries = [(net, tolerance), (precise, tolerance / 10)]  # ARPACK's estimate can be a little low
-    if tolerance < 1e-5 or loss(net, slice(None, None, max(1, len(x) // SUBSET))) < 1e-4:
+    if tolerance < 1e-5 or loss(net, slice(None, None, max(1, len(x) // SUBSET))) < TINY:
         tries = tries[1:]
         if loss(precise, slice(None)) < 1e-12:
             return 0.0, 0.0  # float64 cannot tell it from zero

@@ -64,14 +64,16 @@ def by_input(xb):
     return xb.requires_grad_()
 
 
-def summed_loss(net, xb, yb):
-    """The sum, not the mean: each row of an input gradient then belongs to one example alone.
+def logits(net, xb):
+    """The output of net, in the precision of its parameters: the model may end in .float()."""
+    out = net(xb)
+    kinds = out.dtype, next((p.dtype for p in net.parameters()), out.dtype)
+    return out.to(torch.promote_types(*kinds))
 
-    Logits that the model itself turned into float32 are added up in the parameters' precision.
-    """
-    logits = net(xb)
-    kinds = logits.dtype, next((p.dtype for p in net.parameters()), logits.dtype)
-    return cross_entropy(logits.to(torch.promote_types(*kinds)), yb, reduction="sum")
+
+def summed_loss(net, xb, yb):
+    """The sum, not the mean: each row of an input gradient then belongs to one example alone."""
+    return cross_entropy(logits(net, xb), yb, reduction="sum")
 
 
 def parameter_vector(net):

@@ -839,6 +839,19 @@ def test_a_tiny_loss_has_the_norm_of_the_closed_form(gap):
     assert residual <= 1e-3
 
 
+@pytest.mark.parametrize("name", ["input_gradient_norm", "jacobian_norm"])
+@pytest.mark.parametrize("gap", [12.0, 17.0, 25.0])
+def test_a_tiny_loss_has_the_input_norms_of_the_closed_form(name, gap):
+    """In float32, in which 1 - p is lost, they were 42% too low."""
+    net, x, y = saturated(gap)
+    q = math.exp(-gap) / (1 + 2 * math.exp(-gap))  # of each other class: 1 - p = 2 q
+    jacobian = torch.tensor([[2 - 4 * q, -1 + 2 * q, -1 + 2 * q],
+                             [-1 + 2 * q, 1 - q, -q],
+                             [-1 + 2 * q, -q, 1 - q]])  # fmt: skip
+    expected = gap * q * (math.sqrt(6) if name == "input_gradient_norm" else jacobian.norm())
+    assert MEASURES[name](net, x, y) == pytest.approx(float(expected), rel=1e-5, abs=0)
+
+
 def test_a_fine_tolerance_is_kept():
     x, y = batch(60)
     value, residual = measures.hessian_norm(mlp(), x, y, tolerance=1e-9)
