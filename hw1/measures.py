@@ -101,7 +101,8 @@ def hessian_norm(model, x, y, *, tolerance=1e-3, restarts=300, batch_size=BATCH_
     """Spectral norm of the Hessian of the mean loss, in nats, and its relative residual.
 
     The residual is ||H v - lambda v|| / |lambda|, never above the tolerance: MeasureError if
-    Lanczos does not reach it within the restarts. Source: Dinh et al. 2017, section 2.
+    Lanczos does not reach it within the restarts. Both are 0 where the mean loss is under 1e-14:
+    there float64 is too coarse. Source: Dinh et al. 2017, section 2.
     """
     value, residual = top_eigenpair(*prepare(model, x, y), tolerance, restarts, batch_size)
     return abs(value), residual

@@ -134,7 +134,7 @@ def top_eigenpair(net, x, y, tolerance, restarts, batch_size, **options):
     tries = [(net, tolerance), (precise, tolerance / 10)]  # ARPACK's estimate can be a little low
     if tolerance < 1e-5 or loss(net, slice(None, None, max(1, len(x) // SUBSET))) < TINY:
         tries = tries[1:]
-        if loss(precise, slice(None)) < 1e-12:
+        if loss(precise, slice(None)) < 1e-14:
             return 0.0, 0.0  # float64 cannot tell it from zero
     _check_symmetry(precise, x, y)
     for one, goal in tries:
