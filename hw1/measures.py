@@ -62,7 +62,7 @@ def jacobian_norm(model, x, *, batch_size=250):  # so few stay in the cache for 
         """Return the chunk's losses at the likeliest class and norms of the Jacobian, summed."""
         p = logits(net, by_input(xb)).softmax(1)
         totals = p.sum(0)  # row i of a derivative is example i's own
-        slopes = (derivative([p], [xb], retain_graph=True)[0] for p in totals)
+        slopes = (derivative([total], [xb], retain_graph=True)[0] for total in totals)
         norms = [slope.reshape(len(xb), -1).norm(dim=1) for slope in slopes]
         return [-p.amax(1).log().sum(), torch.stack(norms).double().norm(dim=0).sum()]
 

@@ -133,6 +133,19 @@ def test_drawn_permutations_agree_with_all_of_them():
     assert drawn == pytest.approx(exact, abs=4 * np.sqrt(exact / 4000))
 
 
+def test_more_orders_are_drawn_only_where_they_might_decide():
+    """A verdict of 12 approaches depended on which 40,320 orders were drawn."""
+    rng, (setting, seed) = np.random.default_rng(3), grid(7)
+    for y, again in ((setting + correlated(rng, 7), True), (correlated(rng, 7), False)):
+        few, many, exact = (
+            permutation_p(setting, y, setting, seed, draws=draws)
+            for draws in ((200,), (200, 4000), (5040,))
+        )
+        assert (few < verdicts.LEVEL) == again
+        assert (many != few) == again
+        assert many == pytest.approx(exact, abs=4 * np.sqrt(exact / (4000 if again else 200)))
+
+
 def test_two_models_of_one_setting_and_seed_are_an_error():
     with pytest.raises(ValueError, match="two models"):
         permutation_p(np.arange(4), np.arange(4), np.array([0, 0, 1, 1]), np.zeros(4, int))
