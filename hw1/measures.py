@@ -17,7 +17,7 @@ from lab.arguments import prepare
 from lab.ascent import ball_rises, box_rises
 from lab.curvature import BATCH_SIZE, TINY, top_eigenpair
 from lab.landscape import by_input, derivative, landscape, logits, mean, summed_loss
-from lab.private import MeasureError
+from lab.private import MeasureError, is_single
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ def _norm(rows, net, x, y, batch_size):
     Where the loss is tiny, and 1 - p is lost in rounding, it is computed in float64.
     """
     loss, norm = mean(rows, net, x, y, batch_size)
-    if loss < TINY and {p.dtype for p in net.parameters()} == {torch.float32}:
+    if loss < TINY and is_single(net):
         norm = mean(rows, net.double(), x, y, batch_size)[1]
     return float(norm)
 

@@ -6,11 +6,9 @@ place, half precision, tensors left from its last forward pass, or made in infer
 
 import warnings
 
-from lab.private import MeasureError, duplicate, first_line, input_dtype
+from lab.private import TABLES, MeasureError, duplicate, first_line, input_dtype, plainly
 
 import torch
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 
@@ -39,7 +37,7 @@ def prepare(model, x, y=None):
     for parameter in net.parameters():
         parameter.requires_grad_()
     x = (x.clone() if x.is_inference() else x.detach()).to(device)
-    with torch.autocast(x.device.type, enabled=False):
+    with plainly(x.device):
         classes = _try_out(net, model, x)
     return net, x, y if y is None else _labels(x, y, classes).detach().to(device, copy=True)
 
@@ -48,7 +46,7 @@ def _undo(module):
     """Undo what changes a module's gradient, but not its output."""
     module._backward_hooks.clear()
     module._backward_pre_hooks.clear()
-    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+    if isinstance(module, TABLES):
         module.scale_grad_by_freq = module.sparse = False
 
 
@@ -73,7 +71,7 @@ def _try_out(net, model, x):
     some = x[:16].to(input_dtype(net, x), copy=True)
     given, odd = some.clone(), max(1, (len(some) // 2 - 1) | 1)  # 7 of 16: it breaks even groups
     times = -(-64 // len(some))  # so often that a little chance shows
-    with sdpa_kernel(SDPBackend.MATH), WeightNorm() as norm, Uses(model.parameters()) as outside:
+    with WeightNorm() as norm, Uses(model.parameters()) as outside:
         out, again = net(given), [net(some.clone()) for _ in range(times)]
         try:
             part = net(some[:odd].clone())

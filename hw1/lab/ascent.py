@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from lab.curvature import SUBSET, lanczos
 from lab.landscape import landscape, parameter_vector
-from lab.private import MeasureError
+from lab.private import MeasureError, is_single
 
 import numpy as np
 import torch
@@ -80,8 +80,7 @@ def box_rises(net, x, y, radii, known, batch_size):
 
 def _is_fine(net, x, rise, loss):
     """Return whether the search for a rise of this size needs float64."""
-    single = {p.dtype for p in net.parameters()} == {torch.float32}
-    return not (single and len(x) >= SUBSET and rise >= FINE * (1 + loss))
+    return not (is_single(net) and len(x) >= SUBSET and rise >= FINE * (1 + loss))
 
 
 def _top_direction(net, x, y, batch_size, sides):

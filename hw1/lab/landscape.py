@@ -3,11 +3,17 @@
 All is plain automatic differentiation. Sums over the examples are kept in float64.
 """
 
-from lab.private import MeasureError, duplicate, first_line, input_dtype
+from lab.private import (
+    MeasureError,
+    duplicate,
+    first_line,
+    input_dtype,
+    parameter_dtype,
+    plainly,
+)
 
 import torch
 from torch.autograd import grad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import vector_to_parameters
 
@@ -41,8 +47,7 @@ def mean(rows, net, x, y, batch_size):
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     total, dtype = 0, input_dtype(net, x)
     chunks = zip(x.split(batch_size), (x if y is None else y).split(batch_size), strict=True)
-    exact = torch.autocast(x.device.type, enabled=False)  # the caller's would lose digits
-    with exact, sdpa_kernel(SDPBackend.MATH):  # attention's fast kernels lack a second derivative
+    with plainly(x.device):
         for xb, yb in chunks:
             try:
                 sums = rows(xb.to(dtype), yb)
@@ -67,8 +72,7 @@ def by_input(xb):
 def logits(net, xb):
     """The output of net, in the precision of its parameters: the model may end in .float()."""
     out = net(xb)
-    kinds = out.dtype, next((p.dtype for p in net.parameters()), out.dtype)
-    return out.to(torch.promote_types(*kinds))
+    return out.to(torch.promote_types(out.dtype, parameter_dtype(net, out.dtype)))
 
 
 def summed_loss(net, xb, yb):

@@ -1,9 +1,13 @@
 """A copy of anybody's model, and what else a measure needs to work on it."""
 
 import copy
+from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+TABLES = (nn.Embedding, nn.EmbeddingBag)  # layers that look integers up
 
 
 class MeasureError(ValueError):
@@ -26,10 +30,29 @@ def input_dtype(net, x):
 
     Integers for a layer that looks them up in a table stay what they are; uint8 means pixels.
     """
-    tables = (nn.Embedding, nn.EmbeddingBag)
-    if x.dtype in (torch.int32, torch.int64) and any(isinstance(m, tables) for m in net.modules()):
+    if x.dtype in (torch.int32, torch.int64) and any(isinstance(m, TABLES) for m in net.modules()):
         return x.dtype
-    return next((p.dtype for p in net.parameters()), x.dtype)
+    return parameter_dtype(net, x.dtype)
+
+
+def parameter_dtype(net, otherwise):
+    """Return the type of the first parameter, or `otherwise` if there is none."""
+    return next((p.dtype for p in net.parameters()), otherwise)
+
+
+def is_single(net):
+    """Return whether all parameters are float32."""
+    return {p.dtype for p in net.parameters()} == {torch.float32}
+
+
+@contextmanager
+def plainly(device):
+    """A context in which a network computes as it is written, whatever the caller has set.
+
+    The caller's autocast would lose digits, and attention's fast kernels lack a second derivative.
+    """
+    with torch.autocast(device.type, enabled=False), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def first_line(error):
