@@ -51,6 +51,8 @@ def nearest(setting, others):
     """Say in which columns a setting differs from the one that is most like it."""
     changes = [
         [f"{c} {v} instead of {other[c]}" for c, v in setting if other.get(c, v) != v]
+        + [f"no column {c}" for c in other if c not in dict(setting)]
+        + [f"a column {c}" for c, _ in setting if c not in other]
         for other in map(dict, others)
     ]
     return ", ".join(min(changes, key=len))
@@ -82,8 +84,9 @@ def compare(path, other):
     if not other.exists():
         return ["not comparable: there is no committed log of this name"], []
     committed = read(other)
-    own = read(path, longest(committed))
-    lines, theirs = (p.read_text(encoding="utf-8").splitlines() for p in (path, other))
+    measured = {name.removeprefix("mean ") for _, name in committed}
+    own = read(path, longest(committed), measured)
+    lines, theirs = (p.read_text(encoding="utf-8-sig").splitlines() for p in (path, other))
     if set(lines) <= set(theirs):
         some = f" in the {len(lines) - 1} rows that both have" if len(lines) < len(theirs) else ""
         return [f"the same bytes{some}"], []

@@ -35,7 +35,7 @@ from lab.figure import (
     save,
     subplots,
 )
-from lab.tables import LOGS, datasets, described, folder, read, remarks, stem, write_table
+from lab.tables import LOGS, datasets, described, folder, read, reason, remarks, stem, write_table
 
 import numpy as np
 
@@ -243,7 +243,7 @@ def draw(out, dataset, scripts=None):
         try:
             opened[path] = read(path), described(path)
         except (ValueError, LookupError, TypeError) as error:
-            bad.append(f"{path} cannot be drawn: {' '.join(str(error).split())}")
+            bad.append(f"{path} cannot be drawn: {reason(error)}")
     for figure, paths in wanted:
         if not opened.keys() >= {*paths.values()}:
             continue
@@ -255,8 +255,8 @@ def draw(out, dataset, scripts=None):
                 path = figures / stem(figure.__name__, dataset)
                 written += save(fig, path, remarks(dataset, about.values()))
         except (ValueError, LookupError, TypeError) as error:
-            files, reason = " and ".join(map(str, paths.values())), " ".join(str(error).split())
-            bad.append(f"{files} cannot be drawn: {reason}")
+            files = " and ".join(map(str, paths.values()))
+            bad.append(f"{files} cannot be drawn: {reason(error)}")
             continue
         for name, rows in tables.items():
             written.append(write_table(figures / f"{stem(name, dataset)}.csv", rows))

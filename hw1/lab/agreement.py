@@ -9,11 +9,11 @@ In simulated repetitions with the spreads of these logs, a correct single log fa
 cases and all logs together in 0 to 15%; the higher numbers take the uneven spreads at face value.
 """
 
-import csv
 import re
 from collections import defaultdict
 
 from lab.stats import holm
+from lab.tables import cells
 
 import numpy as np
 from scipy.stats import t as student
@@ -26,24 +26,27 @@ SHARE = re.compile("acc|confidence")
 FLOOR, MOST_DF, LEVEL = 1e-3, 10, 0.01
 
 
-def read(path, epochs=0):
+def read(path, epochs=0, measured=None):
     """Return {(setting, name): {seed: value}} of a CSV; a setting is ((column, text), ...).
 
+    measured: the columns of measured values that are wanted (default: all, which must be numbers).
     A run that diverged ended early. It is treated as if it had as many epochs as the log's other
-    runs, or `epochs` of them if all runs diverged.
+    runs, or `epochs` of them if all runs diverged. Raises ValueError if the file is damaged.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, strict=True))
-    if not rows or "seed" not in rows[0] or any(None in {*row, *row.values()} for row in rows):
-        raise ValueError("it has no rows, no column seed, or a row that is cut off")
-    x = next((c for c in ("alpha", "scale", "epoch") if c in rows[0]), "seed")
+    names, rows = cells(path)
+    rows = [dict(zip(names, row, strict=True)) for row in rows]
+    if "seed" not in names:
+        raise ValueError("it has no column seed")
+    x = next((c for c in ("alpha", "scale", "epoch") if c in names), "seed")
+    mine = [c for c in names if c not in (*SETTINGS, *ROUNDING)]
+    mine = [c for c in mine if measured is None or c in measured]
     runs, found = defaultdict(dict), defaultdict(dict)
     for row in rows:
         setting = tuple((c, row[c]) for c in SETTINGS if c in row and c not in ("seed", x))
-        run, at = runs[setting, row["seed"]], float(row[x])
+        run, at = runs[setting, row["seed"]], number(row[x], x)
         if at in run:
             raise ValueError("two rows have the same setting and the same seed")
-        run[at] = scaled(row)
+        run[at] = {c: scaled(c, number(row[c], c)) for c in mine}
     fixed = [points for key, points in runs.items() if ("stop", "train_loss") not in key[0]]
     usual = max((max(points) for points in fixed if not diverged(points)), default=epochs)
     for (setting, seed), points in runs.items():
@@ -67,10 +70,17 @@ def longest(found):
     return max((float(dict(setting).get("epochs", 0)) for setting, _ in found), default=0)
 
 
-def scaled(row):
-    """Return the measured values of a row: accuracies as they are, logarithms of the others."""
-    values = {c: float(v) for c, v in row.items() if c not in (*SETTINGS, *ROUNDING)}
-    return {c: v if SHARE.search(c) else np.log(np.maximum(v, 1e-12)) for c, v in values.items()}
+def number(cell, column):
+    """Return the number in a cell; nan if it is empty."""
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        raise ValueError(f"column {column} has {cell!r} where a number belongs") from None
+
+
+def scaled(column, value):
+    """Return a measured value as it is compared: accuracies as they are, else the logarithm."""
+    return value if SHARE.search(column) else np.log(np.maximum(value, 1e-12))
 
 
 def along(points):

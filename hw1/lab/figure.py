@@ -136,6 +136,8 @@ def save(fig, path, note=""):
     note: what a reader must know about the data, written at the lower right.
     """
     for axis in [axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)]:
+        if axis.get_scale() == "log" and min(axis.get_view_interval()) <= 0:
+            axis.axes.set(**{f"{axis.axis_name}lim": (0.1, 1)})  # there is no finite value to show
         if isinstance(axis.get_major_formatter(), matplotlib.ticker.LogFormatter):
             axis.set_major_formatter(LogTicks())
         if isinstance(axis.get_minor_formatter(), matplotlib.ticker.LogFormatter):

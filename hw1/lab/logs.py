@@ -50,7 +50,8 @@ def write(path, columns, rows, about):
     """Write PATH.csv, PATH.json and packages.txt (the versions of all packages); say what was done.
 
     rows: dicts with exactly these columns. Floats are written with eight significant digits. A log
-    of other settings or data that is there already is kept in the folder `earlier`.
+    of other settings or data that is there already is kept in the folder `earlier`, unless it has
+    the same rows.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -58,7 +59,7 @@ def write(path, columns, rows, about):
     for row in rows:
         numbers = {k: format(v, ".8g") for k, v in row.items() if isinstance(v, float)}
         writer.writerow(row | numbers)
-    kept = _keep_earlier(path, about)
+    kept = _keep_earlier(path, about, text.getvalue())
     contents = {f"{path.name}.csv": text.getvalue(), "packages.txt": provenance.packages()}
     contents[f"{path.name}.json"] = json.dumps(about, indent=2) + "\n"
     with lock(path.parent.parent):
@@ -67,12 +68,16 @@ def write(path, columns, rows, about):
     return [*kept, f"wrote {path}.csv"]
 
 
-def _keep_earlier(path, about):
-    """Move a log of other settings or data out of the way; return a sentence if that was done."""
+def _keep_earlier(path, about, content):
+    """Move a log of other settings or data out of the way; return a sentence if that was done.
+
+    content: the text of the new CSV.
+    """
     old = [path.with_name(f"{path.name}.{suffix}") for suffix in ("csv", "json")]
     try:
         before = tables.described(old[0])
         same = all(before.get(key) == about.get(key) for key in ("settings_digest", "data_digest"))
+        same = same or old[0].read_text(encoding="utf-8") == content
     except (OSError, ValueError):
         same = False
     if same or not old[0].exists():

@@ -51,7 +51,12 @@ def packages():
 
 
 def git_commit():
-    """Return the commit of the checkout, "with changes" if a Python file was edited since."""
+    """Return the commit of the checkout, "with changes" if a Python file was edited since.
+
+    It is "" outside of a checkout, also where this folder lies unknown in another repository's.
+    """
+    if not _git("ls-files", "lab/provenance.py"):
+        return ""
     commit = _git("rev-parse", "--short=12", "HEAD")
     return f"{commit} with changes" if _git("status", "--porcelain", "--", "*.py") else commit
 

@@ -1,6 +1,7 @@
 """Settings of runs: how an experiment writes them down, and which of them can work."""
 
 import hashlib
+import inspect
 import math
 from functools import cache
 
@@ -88,6 +89,8 @@ RULES = {  # what a value has to be, and the test for it
     "max_epochs": ("a positive integer or None", _or_none(_whole)),
 }
 
+GIVEN = ("lr", "weight_decay", "fused")  # what train.py passes to every optimizer
+
 
 def check_setting(setting):
     """Raise SettingError, before anything is trained, if a run with this setting cannot work."""
@@ -98,8 +101,13 @@ def check_setting(setting):
         if not test(setting[name]):
             raise SettingError(f"{name} must be {wanted}, not {setting[name]!r}")
     entry = train.OPTIMIZERS[setting["optimizer"]]
-    for name in {"lr", "weight_decay", "fused"} & getattr(entry, "keywords", {}).keys():
+    for name in {*GIVEN} & getattr(entry, "keywords", {}).keys():
         raise SettingError(f"{name} in OPTIMIZERS has no effect: train.py sets it for each run")
+    try:
+        inspect.signature(entry).bind([], **dict.fromkeys(GIVEN))
+    except (TypeError, ValueError) as error:
+        what = f"optimizer {setting['optimizer']!r} cannot be used: {error}"
+        raise SettingError(f"{what} (train.py passes {', '.join(GIVEN)})") from None
     if setting["target"] is not None and setting["max_epochs"] is None:
         raise SettingError("a run with a target needs max_epochs, where it ends at the latest")
     if setting["target"] is None and setting["max_epochs"] is not None:

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,21 +31,44 @@ def read(path):
     A column is of integers or floats if all of its cells are numbers; otherwise it is text. An
     empty cell among numbers is nan. Raises ValueError, with a reason, if the file is damaged.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        try:
-            names, *rows = list(csv.reader(file)) or [[]]
-        except csv.Error as error:
-            raise ValueError(str(error)) from None
-    if not rows:
-        raise ValueError("it has no rows")
-    for line, row in enumerate(rows, 2):
-        if len(row) != len(names):
-            raise ValueError(f"line {line} has {len(row)} columns instead of {len(names)}")
+    names, rows = cells(path)
     columns = [_typed(cells) for cells in zip(*rows, strict=True)]
     table = np.empty(len(rows), [(name, c.dtype) for name, c in zip(names, columns, strict=True)])
     for name, column in zip(names, columns, strict=True):
         table[name] = column
     return table
+
+
+def cells(path):
+    """Return the names of the columns of a CSV and its rows, all as text.
+
+    What a spreadsheet changes is allowed for where that is safe: a byte order mark, empty lines.
+    Raises ValueError, with a reason, if the file is damaged.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text), strict=True))
+    except UnicodeDecodeError:
+        raise ValueError("it is not text in UTF-8: save it as CSV in UTF-8") from None
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    names = lines[0] if lines else []
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and sign in names[0]:
+            raise ValueError(f"its cells are separated by {name}: save it with commas")
+    for number, row in enumerate(lines, 1):
+        if row and len(row) != len(names):
+            raise ValueError(f"line {number} has {len(row)} columns instead of {len(names)}")
+    rows = [row for row in lines[1:] if row]
+    if not rows:
+        raise ValueError("it has no rows")
+    return names, rows
+
+
+def reason(error):
+    """Return what an error says, in one line without a full stop."""
+    words = " ".join(str(error).split()).rstrip(".")
+    return re.sub(r"^no field of name (\w+)$", r"it has no column \1", words)  # NumPy's words
 
 
 def _typed(cells):

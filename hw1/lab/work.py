@@ -67,17 +67,23 @@ def measure_all(args, columns, tasks, measure, states, context, found):
         rows_path = context["folder"] / f"{cache.key(salt, task)}.rows"
         names = (*COMMON, *columns[task["log"]])
         calls[number] = (measure, task, names, paths, context, rows_path)
-    rows, failed = {}, []
+    rows, failed = {}, {}
     title = f"{args.script}: measuring"
     for number, value, error in side_by_side(found, title, _measure, calls):
         rows[number], log = value, tasks[number]["log"]
         if error:
             names = " and ".join(_name(setting) for setting in tasks[number]["runs"])
-            failed.append(f"measuring {names} for {log} failed: {error}")
+            failed.setdefault(str(error), []).append(f"measuring {names} for {log} failed")
     by_log = {log: [] for log in columns}
     for number, task in enumerate(tasks):
         by_log[task["log"]] += rows[number] or []
-    return by_log, failed
+    return by_log, [_told(reason, those) for reason, those in failed.items()]
+
+
+def _told(reason, failed):
+    """Return one sentence about all measurements that failed for the same reason."""
+    others = f", and so did {len(failed) - 1} more" if len(failed) > 1 else ""
+    return f"{failed[0]}{others}: {reason}"
 
 
 def _plain(rows):

@@ -49,15 +49,14 @@ def prepare(place, logs, figures):
     found, rows = facts.collect(logs)
     (place / "facts.json").write_text(json.dumps(found), encoding="utf-8")
     for source in HERE.glob("*.typ"):
-        shutil.copy(source, place)
+        shutil.copyfile(source, place / source.name)  # without its mode, which may be read-only
     for language in facts.LANGUAGES:
         words = (HERE / f"{language}.typ").read_text(encoding="utf-8")
         for name in re.findall(r'plot\("(\w+)"', words):
             if not (figures / f"{name}.pdf").exists():
-                raise facts.MissingLogError(
-                    f"{figures / name}.pdf is missing: `python hw1/plot_all.py` makes it."
-                )
-            shutil.copy(figures / f"{name}.pdf", place)
+                makes = f"`python hw1/plot_all.py{facts.out(figures)}` makes it"
+                raise facts.MissingLogError(f"{figures / name}.pdf is missing: {makes}.")
+            shutil.copyfile(figures / f"{name}.pdf", place / f"{name}.pdf")
         for kind, name in re.findall(r'#(n|w|pick)\("([^"]+)"', words):
             known = found[KINDS[kind]]
             if name not in (known[language] if kind == "w" else known):

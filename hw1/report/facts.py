@@ -10,10 +10,11 @@
 Settings that no log holds are read from the constants of the script that used them.
 """
 
-import re
+import shlex
 import warnings
 
-from lab.tables import LOGS, described, read
+from lab import HW1
+from lab.tables import LOGS, described, read, reason
 
 import bonus
 import costs
@@ -72,17 +73,24 @@ class MissingLogError(ValueError):
     """A log is missing, incomplete or damaged; the message names it and what makes it."""
 
 
-def command(log, dataset):
-    """Return the command that makes a log."""
+def command(log, dataset, logs=HW1 / "logs"):
+    """Return the command that makes a log in the folder `logs`."""
     default = "cifar10" if log == "param_sweep" else "mnist"
-    return f"python hw1/{LOGS[log]}.py" + f" --dataset {dataset}" * (dataset != default)
+    flags = f" --dataset {dataset}" * (dataset != default) + out(logs)
+    return f"python hw1/{LOGS[log]}.py{flags}"
+
+
+def out(place):
+    """Return the flag --out with which a command writes into `place`, OUT/logs or OUT/figures."""
+    place = place.absolute()
+    return "" if place.parent == HW1 else f" --out {shlex.quote(str(place.parent))}"
 
 
 def load(logs):
     """Return ({log: table}, {log: its .json}), where a log is (name, data set)."""
     tables, about = {}, {}
     for log, dataset in WANTED:
-        path, makes = logs / f"{log}_{dataset}.csv", f"`{command(log, dataset)}`"
+        path, makes = logs / f"{log}_{dataset}.csv", f"`{command(log, dataset, logs)}`"
         if not (path.exists() and path.with_suffix(".json").exists()):
             raise MissingLogError(f"{path} or its .json is missing: {makes} makes both.")
         try:
@@ -110,11 +118,9 @@ def guarded(path, makes, function, *arguments):
             warnings.simplefilter("error")  # such as the mean of no rows
             return function(*arguments)
     except DAMAGE as error:
-        reason = " ".join(str(error).split())
-        column = re.fullmatch(r"no field of name (\w+)", reason)
-        lacks = (
-            f"has no column {column[1]}" if column else f"lacks what the report needs ({reason})"
-        )
+        why = reason(error)
+        no_column = why.startswith("it has no column")
+        lacks = why.removeprefix("it ") if no_column else f"lacks what the report needs ({why})"
         raise MissingLogError(f"{path} {lacks}: `{makes}` makes a full one.") from error
 
 
@@ -133,7 +139,7 @@ def _sections(logs, t, about):
     for part, function, log, *more in SECTIONS:
         arguments = [t[log], *(t.get(m, m) for m in more)]
         path = logs / f"{'_'.join(log)}.csv"
-        parts[part] = guarded(path, command(*log), function, *arguments)
+        parts[part] = guarded(path, command(*log, logs), function, *arguments)
     for part, dataset in (("path", "mnist"), ("cpath", "cifar10")):
         default = constants("interpolation")["EPOCHS"][dataset]
         parts[part][0]["epochs"] = flag(about["interpolation", dataset], "--epochs", default)
@@ -146,13 +152,14 @@ def _sections(logs, t, about):
 def collect(logs):
     """Return all facts of the logs in a folder, and a row for each hypothesis (see verdicts.py)."""
     t, about = load(logs)
-    rows = guarded(logs, "bash hw1/run_all.sh", verdicts.decide, t)
+    every = f"bash hw1/run_all.sh{out(logs)}"
+    rows = guarded(logs, every, verdicts.decide, t)
     told, repeated, effects = guarded(
         logs / replication.FOLDER,
         "bash hw1/run_all.sh --seeds 3 4 5 --out DIR",
         *(replication.compare, logs, WANTED, rows),
     )
-    parts = {"run": guarded(logs, "bash hw1/run_all.sh", costs.run_details, about)}
+    parts = {"run": guarded(logs, every, costs.run_details, about)}
     parts |= {"replication": (told, {}, {}), "pred": (bonus.predictors(rows), {}, {})}
     parts |= _sections(logs, t, about)
     numbers, tables, states = (

@@ -317,6 +317,38 @@ def test_a_quick_run_is_not_compared(monkeypatch, capsys, tmp_path):
     assert code == 2 and "not comparable: --quick" in lines[0]
 
 
+def own_columns(row):
+    row |= {"note": "mine", "new_norm": "0.5", "norms": ""}
+
+
+def test_columns_of_ones_own_are_left_out(monkeypatch, capsys, tmp_path):
+    """A column of words made the whole log one that could not be compared."""
+    copy(tmp_path, "sensitivity_mnist", each(own_columns))
+    code, lines, error = run(monkeypatch, capsys, tmp_path)
+    assert code == 0 and not error and "16 of 16 settings agree" in lines[0]
+
+
+@pytest.mark.parametrize("save", [lambda text: "\ufeff" + text, lambda text: text + "\n"])
+def test_a_log_that_a_spreadsheet_has_saved_is_compared(monkeypatch, capsys, tmp_path, save):
+    path = copy(tmp_path, "sensitivity_mnist")
+    path.write_text(save(path.read_text()), encoding="utf-8")
+    code, lines, error = run(monkeypatch, capsys, tmp_path)
+    assert code == 0 and not error and "sensitivity_mnist: " in lines[0]
+
+
+def test_words_where_a_measured_number_belongs_are_named(monkeypatch, capsys, tmp_path):
+    copy(tmp_path, "sensitivity_mnist", each(lambda row: row.update(test_loss="high")))
+    error = run(monkeypatch, capsys, tmp_path)[2]
+    assert "column test_loss has 'high' where a number belongs" in error
+
+
+@pytest.mark.parametrize(("drop", "reason"), [("optimizer", "no column optimizer")])
+def test_a_column_of_settings_that_is_missing_is_named(monkeypatch, capsys, tmp_path, drop, reason):
+    copy(tmp_path, "sensitivity_mnist", each(lambda row: row.pop(drop)))
+    code, lines, _ = run(monkeypatch, capsys, tmp_path)
+    assert code == 2 and f"not comparable: {reason}" in lines[0]
+
+
 @pytest.mark.parametrize(
     "damage",
     [

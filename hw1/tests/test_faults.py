@@ -37,6 +37,7 @@ from lab import (
     logs,
     parallel,
     progress,
+    provenance,
     runs,
     settings,
     start,
@@ -117,6 +118,27 @@ def test_fresh_deletes_nothing_where_the_data_are_missing(monkeypatch, tmp_path,
 
 def missing(*_):
     raise files.DataError("no data")
+
+
+def test_a_log_with_the_same_rows_is_not_kept_twice(monkeypatch, tmp_path, capsys):
+    """A new approach of sharpness.py moved the log of the rescaling, which had not changed."""
+    args = arguments(monkeypatch, tmp_path)
+    assert run(args) == 0
+    about = tmp_path / "logs" / "random_labels_digits.json"
+    about.write_text(about.read_text().replace('"settings_digest": "', '"settings_digest": "0'))
+    assert run(args) == 0 and "it is kept" not in capsys.readouterr().out
+    assert not (tmp_path / "logs" / "earlier").exists()
+
+
+def test_the_same_mistake_in_many_rows_is_told_once(monkeypatch, tmp_path, capsys):
+    args = arguments(monkeypatch, tmp_path, "--seeds", "0", "1", "2")
+    columns = {"random_labels": (*random_labels.COLUMNS, "extra")}
+    each = [settings.setting(args, model="mlp-64-8-10", seed=seed) for seed in args.seeds]
+    tasks = [{"log": "random_labels", "runs": [setting]} for setting in each]
+    assert runs.run(args, columns, tasks, random_labels.measure) == 1
+    error = capsys.readouterr().err
+    assert error.count("its rows and COLUMNS differ in extra") == 1
+    assert "failed, and so did 2 more: " in error
 
 
 def test_a_log_of_other_data_is_kept(monkeypatch, tmp_path, capsys):
@@ -502,6 +524,20 @@ def test_a_thread_can_run_an_experiment(monkeypatch, tmp_path):
 def test_a_program_that_embeds_python_can_import_it():
     code = f"import sys; sys.path.insert(0, {str(kill.HW1)!r}); sys.argv = []; import lab"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_commit_is_that_of_this_project_alone(monkeypatch, tmp_path):
+    """Unpacked inside another repository, the logs named that one's commit."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    copy = tmp_path / "homework" / "hw1"
+    (copy / "lab").mkdir(parents=True)
+    (copy / "lab" / "provenance.py").write_text("")
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "another project"], check=True)
+    monkeypatch.setattr(provenance, "HW1", copy)
+    assert provenance.git_commit() == ""
+    subprocess.run([*git, "add", "."], check=True)
+    assert re.fullmatch(r"[0-9a-f]{12} with changes", provenance.git_commit())
 
 
 def test_a_machine_without_git_writes_its_logs(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import warnings
 
 from lab import figure, tables
@@ -230,6 +231,25 @@ def test_diverged_rows_still_draw(tmp_path, shown):
     rows = tables.read(tmp_path / "figures" / "predictors_digits.csv")
     models = set(zip(rows["stop"].tolist(), rows["models"].tolist(), strict=True))
     assert models == {("epochs", 36), ("train_loss", 35)}
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_logs_without_any_finite_value_still_draw(tmp_path, shown, dataset):
+    """One pair of models that diverged on every seed lost the figure of all pairs."""
+    made_up.make(tmp_path, dataset)
+    for path in (tmp_path / "logs").glob("*.csv"):
+        name, rows = path.stem.removesuffix(f"_{dataset}"), tables.read(path)
+        measured = [c for c in rows.dtype.names if re.search("loss|_acc|norm|sharp|conf", c)]
+        measured = [c for c in measured if c not in ("target", "pair")]
+        rows = [dict(zip(rows.dtype.names, row.tolist(), strict=True)) for row in rows]
+        made_up.write(
+            tmp_path, name, dataset, [row | dict.fromkeys(measured, math.nan) for row in rows]
+        )
+    figures = shown(dataset)
+    assert {name.removesuffix(f"_{dataset}") for name in figures} >= {"interpolation", "sharpness"}
+    for fig in figures.values():
+        fig.draw_without_rendering()
+        assert any(lost(ax) for ax in fig.axes)
 
 
 @pytest.fixture(scope="module")

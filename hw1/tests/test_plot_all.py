@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from lab import figure
+from lab import figure, tables
 
 import made_up
+import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
@@ -175,7 +176,7 @@ def drop_a_column(path):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (drop_a_column, "no field of name stop"),
+        (drop_a_column, "it has no column stop"),
         (lambda path: path.write_text(""), "no rows"),
         (lambda path: path.write_text(path.read_text().splitlines()[0] + "\n"), "no rows"),
         (lambda path: path.write_text(path.read_text()[:-80]), "columns"),
@@ -183,9 +184,11 @@ def drop_a_column(path):
         (lambda path: path.with_suffix(".json").write_text("[]"), "json is damaged"),
         (lambda path: path.with_suffix(".json").write_text("[" * 9**5), "json is damaged"),
         (lambda path: path.write_text(f"seed\n{'1' * 200_000}\n"), "field larger than"),
-        (lambda path: path.write_bytes(b"\xff\xfe"), "decode"),
+        (lambda path: path.write_text(path.read_text(), "utf-16"), "not text in UTF-8"),
+        (lambda path: path.write_text(path.read_text().replace(",", ";")), "by semicolons"),
+        (lambda path: path.write_text(path.read_text().replace(",", "\t")), "by tabs"),
     ],
-    ids=["column", "empty", "header", "cut", "json", "list", "deep", "long", "bytes"],
+    ids=["column", "empty", "header", "cut", "json", "list", "deep", "long", "utf-16", ";", "tabs"],
 )
 def test_a_damaged_log_is_one_sentence(monkeypatch, capsys, tmp_path, damage, says):
     made_up.make(tmp_path, "mnist", ["sensitivity"])
@@ -195,7 +198,15 @@ def test_a_damaged_log_is_one_sentence(monkeypatch, capsys, tmp_path, damage, sa
         plot_all.main()
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1
-    assert "sensitivity_mnist.csv" in error and says in error
+    assert "sensitivity_mnist.csv" in error and says in error and ".." not in error
+
+
+def test_a_log_that_a_spreadsheet_has_saved_is_read(tmp_path):
+    made_up.make(tmp_path, "mnist", ["sensitivity"])
+    path = tmp_path / "logs" / "sensitivity_mnist.csv"
+    before = tables.read(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    assert np.array_equal(tables.read(path), before)
 
 
 def test_a_damaged_log_does_not_stop_the_other_figures(tmp_path):

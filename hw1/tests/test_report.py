@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import shlex
 import shutil
 from functools import partial
 from pathlib import Path
@@ -786,8 +787,8 @@ def test_a_log_without_a_column_names_both(run, capsys, log, column):
 def test_a_missing_log_names_its_command(run, capsys, log, dataset):
     (run / "logs" / f"{log}_{dataset}.csv").unlink()
     message = fails(run, capsys)
-    command = re.search(r"`python (hw1/\w+\.py)( --dataset \w+)?`", message)
-    assert (HW1.parent / command[1]).exists()
+    command = re.search(r"`python (hw1/\w+\.py)( --dataset \w+)? --out (.+)`", message)
+    assert (HW1.parent / command[1]).exists() and command[3] == shlex.quote(str(run))
 
 
 DAMAGED = ["{}", "[]", "{", "1", "\x00", '{"versions": {}}']
@@ -830,7 +831,20 @@ def test_models_that_diverged_or_never_reached_the_train_loss_are_no_fault(run):
 @pytest.mark.parametrize("name", ["random_labels_mnist", "interpolation_cifar10"])
 def test_a_missing_figure_names_its_command(run, capsys, name):
     (run / "figures" / f"{name}.pdf").unlink()
-    assert "plot_all.py" in fails(run, capsys)
+    assert f"`python hw1/plot_all.py --out {shlex.quote(str(run))}`" in fails(run, capsys)
+
+
+def test_the_commands_for_the_committed_logs_need_no_folder():
+    assert facts.command("sensitivity", "mnist") == "python hw1/sensitivity.py"
+
+
+def test_files_that_are_read_only_can_be_built_from(run):
+    """The second language could not copy a figure over the first one's, which was read-only."""
+    for path in (run / "figures").glob("*.pdf"):
+        path.chmod(0o444)
+    folder, _ = prepare(run)
+    copies = list(folder.glob("*.pdf"))
+    assert copies and all(path.stat().st_mode & 0o200 for path in copies)
 
 
 def test_missing_fonts_name_their_package(run, capsys, monkeypatch):

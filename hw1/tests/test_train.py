@@ -335,6 +335,17 @@ def test_a_setting_that_cannot_work_is_refused_with_one_sentence(change, message
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("entry", [torch.optim.RMSprop, torch.optim.Rprop, "sgd"])
+def test_an_optimizer_that_takes_other_arguments_is_refused_at_once(monkeypatch, entry):
+    """It was told once for each run, after the start."""
+    monkeypatch.setattr(train, "OPTIMIZERS", train.OPTIMIZERS | {"mine": entry})
+    message = r"optimizer 'mine' cannot be used: .* \(train.py passes lr, weight_decay, fused\)"
+    with pytest.raises(settings.SettingError, match=message):
+        settings.check_setting(BASE | {"optimizer": "mine"})
+    for name in train.OPTIMIZERS.keys() - {"mine"}:
+        settings.check_setting(BASE | {"optimizer": name})
+
+
 def test_an_optimizer_whose_own_rate_had_no_effect_is_refused(monkeypatch):
     """Its entry was silently overridden by the setting of the run."""
     entry = partial(torch.optim.AdamW, weight_decay=0.5)
