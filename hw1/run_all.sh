@@ -88,7 +88,10 @@ fi
 status=0
 "$python" "$here/lab/in_turn.py" "${experiments[@]}" -- ${flags[@]+"${flags[@]}"} || status=$?
 [ $status -le 1 ] || exit $status
-"$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"}
+drawn=0
+"$python" "$here/plot_all.py" --out "$out" ${dataset:+--dataset "$dataset"} || drawn=$?
+[ $drawn -le 2 ] || exit $drawn
+[ $drawn = 0 ] || status=$drawn # a damaged log; the report may not need it
 
 if [ -z "$quick$dataset" ]; then # the report is about the full run
   elsewhere=()

@@ -234,6 +234,12 @@ def test_a_failed_run_does_not_stop_the_others(house):
     assert done.returncode == 1 and scripts(log)[-2:] == ["plot_all", "build"]
 
 
+@pytest.mark.parametrize(("code", "then"), [("2", ["build"]), ("130", [])])
+def test_a_log_that_cannot_be_drawn_does_not_stop_the_report(house, code, then):
+    done, log = house.bash("hw1/run_all.sh", code_plot_all=code)
+    assert done.returncode == int(code) and scripts(log)[-1 - len(then) :] == ["plot_all", *then]
+
+
 @pytest.mark.parametrize(
     "words",
     [
