@@ -13,7 +13,6 @@ are compared as they are, everything else as logarithms. lab/agreement.py explai
 """
 
 import argparse
-import csv
 import os
 import re
 import sys
@@ -21,8 +20,8 @@ from collections import Counter
 from pathlib import Path
 
 import lab
-from lab.agreement import SHARE, compare_means, longest, read, significant
-from lab.tables import described, folder
+from lab.agreement import ALONG, SHARE, compare_means, longest, read, significant
+from lab.tables import cells, described, folder
 
 import numpy as np
 
@@ -83,15 +82,21 @@ def compare(path, other):
     """Return what to say of a log at once, and the tests that are left to judge."""
     if not other.exists():
         return ["not comparable: there is no committed log of this name"], []
-    committed = read(other)
+    columns = cells(path)[0]
+    try:
+        committed, expected = read(other), cells(other)[0]
+    except ValueError as error:
+        raise ValueError(f"in the latter, {error}") from None
+    for column in ALONG:
+        if column in expected and column not in columns:
+            return [f"not comparable: it has no column {column}"], []
     measured = {name.removeprefix("mean ") for _, name in committed}
     own = read(path, longest(committed), measured)
-    lines, theirs = (p.read_text(encoding="utf-8-sig").splitlines() for p in (path, other))
+    lines, theirs = (p.read_bytes().splitlines(keepends=True) for p in (path, other))
     if set(lines) <= set(theirs):
         some = f" in the {len(lines) - 1} rows that both have" if len(lines) < len(theirs) else ""
         return [f"the same bytes{some}"], []
     commands = [str(described(p).get("command", "")).replace("=", " ") for p in (path, other)]
-    columns = lines[0].split(",")
     hidden = "--quick" + r"|--train-size \w+" * ("train_size" not in columns)
     hidden += r"|--epochs \w+" * ("epoch" not in columns)
     made = [" ".join(sorted(re.findall(hidden, command))) for command in commands]
@@ -144,7 +149,7 @@ def main():
             if path.stem != "benchmark":
                 told.append((described(path), described(other)))
                 found[path.stem] = compare(path, other)
-        except (OSError, ValueError, csv.Error) as error:
+        except (OSError, ValueError) as error:
             bad.append(f"check: {path} cannot be compared with {other}: {error}")
     failed = significant([test for _, some in found.values() for test in some])
     for name, (say, some) in found.items():

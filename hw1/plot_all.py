@@ -9,6 +9,7 @@ logs for. The same logs give the same bytes. About ten seconds for each data set
 
 import argparse
 import itertools
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -292,7 +293,9 @@ def main():
         codes = [process.wait() for process in beside]
     if not written and not bad:
         flags = f" --dataset {args.dataset}" if args.dataset else ""
-        flags += f" --out {args.out}" if args.out != parser.get_default("out") else ""
+        flags += (
+            f" --out {shlex.quote(str(args.out))}" if args.out != parser.get_default("out") else ""
+        )
         script = args.only and args.only[0].replace("benchmark", "bench/benchmark")
         command = f"python hw1/{script}.py" if script else "bash hw1/run_all.sh"
         nothing = f"there is no log to draw in {args.out / 'logs'}: `{command}{flags}` makes it"

@@ -21,6 +21,7 @@ from scipy.stats import t as student
 SETTINGS = ("dataset", "model", "n_params", "optimizer", "lr", "batch_size", "seed", "width")
 SETTINGS += ("label_corruption", "train_size", "pair", "setting_1", "setting_2", "alignment")
 SETTINGS += ("stop", "approach", "epsilon", "scale", "epoch", "alpha")  # the rest is measured
+ALONG = ("alpha", "scale", "epoch")  # what a line of models or a curve is drawn against
 ROUNDING = ("residual", "max_output_change")  # measured, but only the error of a computation
 SHARE = re.compile("acc|confidence")
 FLOOR, MOST_DF, LEVEL = 1e-3, 10, 0.01
@@ -37,13 +38,15 @@ def read(path, epochs=0, measured=None):
     rows = [dict(zip(names, row, strict=True)) for row in rows]
     if "seed" not in names:
         raise ValueError("it has no column seed")
-    x = next((c for c in ("alpha", "scale", "epoch") if c in names), "seed")
+    x = next((c for c in ALONG if c in names), "seed")
     mine = [c for c in names if c not in (*SETTINGS, *ROUNDING)]
     mine = [c for c in mine if measured is None or c in measured]
     runs, found = defaultdict(dict), defaultdict(dict)
     for row in rows:
         setting = tuple((c, row[c]) for c in SETTINGS if c in row and c not in ("seed", x))
         run, at = runs[setting, row["seed"]], number(row[x], x)
+        if not row["seed"] or not np.isfinite(at):
+            raise ValueError(f"a row has no number in column {x if row['seed'] else 'seed'}")
         if at in run:
             raise ValueError("two rows have the same setting and the same seed")
         run[at] = {c: scaled(c, number(row[c], c)) for c in mine}
@@ -71,11 +74,12 @@ def longest(found):
 
 
 def number(cell, column):
-    """Return the number in a cell; nan if it is empty."""
+    """Return the number in a cell."""
     try:
-        return float(cell or "nan")
+        return float(cell)
     except ValueError:
-        raise ValueError(f"column {column} has {cell!r} where a number belongs") from None
+        found = repr(cell) if cell else "an empty cell"
+        raise ValueError(f"column {column} has {found} where a number belongs") from None
 
 
 def scaled(column, value):

@@ -42,8 +42,8 @@ def read(path):
 def cells(path):
     """Return the names of the columns of a CSV and its rows, all as text.
 
-    What a spreadsheet changes is allowed for where that is safe: a byte order mark, empty lines.
-    Raises ValueError, with a reason, if the file is damaged.
+    What a spreadsheet may add is left out: a byte order mark, and rows without content. Raises
+    ValueError, with a reason, if the file is damaged.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -56,11 +56,15 @@ def cells(path):
     for sign, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(names) == 1 and sign in names[0]:
             raise ValueError(f"its cells are separated by {name}: save it with commas")
+    if lines and not all(names):
+        raise ValueError("its first line lacks the name of a column")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"it has a column twice: {', '.join(sorted(twice))}")
     for number, row in enumerate(lines, 1):
-        if row and len(row) != len(names):
+        if any(row) and len(row) != len(names):
             raise ValueError(f"line {number} has {len(row)} columns instead of {len(names)}")
-    rows = [row for row in lines[1:] if row]
-    if not rows:
+    rows = [row for row in lines[1:] if any(row)]
+    if not names or not rows:
         raise ValueError("it has no rows")
     return names, rows
 

@@ -81,8 +81,13 @@ def command(log, dataset, logs=HW1 / "logs"):
 
 
 def out(place):
-    """Return the flag --out with which a command writes into `place`, OUT/logs or OUT/figures."""
+    """Return the flag --out with which a command writes into `place`, OUT/logs or OUT/figures.
+
+    A folder of another name is filled by hand, from whatever DIR.
+    """
     place = place.absolute()
+    if place.name not in ("logs", "figures"):
+        return " --out DIR"
     return "" if place.parent == HW1 else f" --out {shlex.quote(str(place.parent))}"
 
 

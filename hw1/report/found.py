@@ -42,7 +42,7 @@ def stands_in_table(row):
     """Return whether a hypothesis stands in the tables.
 
     The tables have every statement about every seed except those about confidence, and the trends
-    with the share of shuffled labels. At equal train loss, and only there, they also have the
+    with the fraction of shuffled labels. At equal train loss, and only there, they also have the
     trends of MAIN with the batch size and each predictor with a decided verdict.
     """
     name, equal = row["name"], ".train_loss." in row["name"]

@@ -53,10 +53,10 @@ SETTING = {"sensitivity": "batch_size", "sharpness": "approach"}  # permuted as 
 # nothing could be decided. So there are only two.
 SINGLE = [  # name, sign, source, data, English, Chinese, kind if it is not "every seed"
     ("labels.epochs_to_fit", 1, ZHANG, curves.labels_trend(curves.epochs_to_fit_or_later),
-     "MNIST: the number of epochs to 99% train accuracy {verb} with the share of shuffled labels",
+     "MNIST: the number of epochs to 99% train accuracy {verb} with the fraction of shuffled labels",
      "MNIST：訓練準確率達 99% 所需的 epoch 數隨標籤打亂的比例增加{verb}", "trend"),
     ("labels.test_acc", -1, ZHANG, curves.labels_trend(curves.last("test_acc")),
-     "MNIST: final test accuracy {verb} with the share of shuffled labels",
+     "MNIST: final test accuracy {verb} with the fraction of shuffled labels",
      "MNIST：最後的測試準確率隨標籤打亂的比例增加{verb}", "trend"),
     *[(f"sensitivity.{data}.{net}.longer", 1, HOFFER, evidence.gain(data, net),
        (f"{name}: the gain in test accuracy from equal epochs to equal train loss {{verb}} with"

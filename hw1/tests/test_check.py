@@ -328,12 +328,40 @@ def test_columns_of_ones_own_are_left_out(monkeypatch, capsys, tmp_path):
     assert code == 0 and not error and "16 of 16 settings agree" in lines[0]
 
 
-@pytest.mark.parametrize("save", [lambda text: "\ufeff" + text, lambda text: text + "\n"])
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n") + "\r\n",
+        lambda text: text + "," * text.partition("\n")[0].count(",") + "\n",
+    ],
+    ids=["mark", "line ends", "empty row"],
+)
 def test_a_log_that_a_spreadsheet_has_saved_is_compared(monkeypatch, capsys, tmp_path, save):
     path = copy(tmp_path, "sensitivity_mnist")
-    path.write_text(save(path.read_text()), encoding="utf-8")
+    path.write_bytes(save(path.read_text()).encode())
     code, lines, error = run(monkeypatch, capsys, tmp_path)
-    assert code == 0 and not error and "sensitivity_mnist: " in lines[0]
+    assert code == 0 and not error and "16 of 16 settings agree" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("interpolation_mnist", "alpha"),
+        ("reparametrization_mnist", "scale"),
+        ("param_sweep_mnist", "epoch"),
+        ("sensitivity_mnist", "seed"),
+        ("sensitivity_mnist", "test_loss"),
+    ],
+)
+@pytest.mark.parametrize("reference", [False, True], ids=["own", "reference"])
+def test_an_empty_cell_is_a_damage(monkeypatch, capsys, tmp_path, name, column, reference):
+    """Rows without an alpha took no part in the comparison."""
+    path = copy(tmp_path, name, each(lambda row: row.update({column: ""})))
+    words = (check.LOGS, "--logs", path.parent) if reference else (tmp_path,)
+    code, _, error = run(monkeypatch, capsys, *words)
+    assert code == 2 and re.search(rf"column {column}\b", error)
+    assert ("in the latter, " in error) == reference
 
 
 def test_words_where_a_measured_number_belongs_are_named(monkeypatch, capsys, tmp_path):
@@ -342,11 +370,19 @@ def test_words_where_a_measured_number_belongs_are_named(monkeypatch, capsys, tm
     assert "column test_loss has 'high' where a number belongs" in error
 
 
-@pytest.mark.parametrize(("drop", "reason"), [("optimizer", "no column optimizer")])
-def test_a_column_of_settings_that_is_missing_is_named(monkeypatch, capsys, tmp_path, drop, reason):
-    copy(tmp_path, "sensitivity_mnist", each(lambda row: row.pop(drop)))
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("sensitivity_mnist", "optimizer"),
+        ("param_sweep_mnist", "epoch"),
+        ("interpolation_mnist", "alpha"),
+        ("reparametrization_mnist", "scale"),
+    ],
+)
+def test_a_column_of_settings_that_is_missing_is_named(monkeypatch, capsys, tmp_path, name, column):
+    copy(tmp_path, name, each(lambda row: row.pop(column)))
     code, lines, _ = run(monkeypatch, capsys, tmp_path)
-    assert code == 2 and f"not comparable: {reason}" in lines[0]
+    assert code == 2 and re.search(f"not comparable: .*no column {column}", lines[0])
 
 
 @pytest.mark.parametrize(

@@ -528,7 +528,8 @@ def test_a_program_that_embeds_python_can_import_it():
 
 def test_the_commit_is_that_of_this_project_alone(monkeypatch, tmp_path):
     """Unpacked inside another repository, the logs named that one's commit."""
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    git += ["-c", "commit.gpgsign=false"]
     copy = tmp_path / "homework" / "hw1"
     (copy / "lab").mkdir(parents=True)
     (copy / "lab" / "provenance.py").write_text("")

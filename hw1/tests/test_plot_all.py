@@ -187,8 +187,24 @@ def drop_a_column(path):
         (lambda path: path.write_text(path.read_text(), "utf-16"), "not text in UTF-8"),
         (lambda path: path.write_text(path.read_text().replace(",", ";")), "by semicolons"),
         (lambda path: path.write_text(path.read_text().replace(",", "\t")), "by tabs"),
+        (lambda path: path.write_text(path.read_text().replace("\n", ",\n")), "name of a column"),
+        (lambda path: path.write_text("seed,seed\n1,2\n"), "it has a column twice: seed"),
     ],
-    ids=["column", "empty", "header", "cut", "json", "list", "deep", "long", "utf-16", ";", "tabs"],
+    ids=[
+        "column",
+        "empty",
+        "header",
+        "cut",
+        "json",
+        "list",
+        "deep",
+        "long",
+        "utf-16",
+        ";",
+        "tabs",
+        "no name",
+        "twice",
+    ],
 )
 def test_a_damaged_log_is_one_sentence(monkeypatch, capsys, tmp_path, damage, says):
     made_up.make(tmp_path, "mnist", ["sensitivity"])
@@ -205,7 +221,7 @@ def test_a_log_that_a_spreadsheet_has_saved_is_read(tmp_path):
     made_up.make(tmp_path, "mnist", ["sensitivity"])
     path = tmp_path / "logs" / "sensitivity_mnist.csv"
     before = tables.read(path)
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b",,,,\r\n\r\n")
     assert np.array_equal(tables.read(path), before)
 
 

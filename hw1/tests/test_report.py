@@ -836,6 +836,7 @@ def test_a_missing_figure_names_its_command(run, capsys, name):
 
 def test_the_commands_for_the_committed_logs_need_no_folder():
     assert facts.command("sensitivity", "mnist") == "python hw1/sensitivity.py"
+    assert facts.out(HW1 / "figures") == "" and facts.out(HW1 / "other") == " --out DIR"
 
 
 def test_files_that_are_read_only_can_be_built_from(run):
