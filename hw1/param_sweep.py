@@ -8,7 +8,8 @@ arXiv 1812.11118; Nakkiran et al. 2020, 1912.02292.)
 
 Found: (1) the test loss is lowest at 6,362 parameters with 4,000 images (the widest network has
 836,554) and at 24,234 with all (the widest has 210,922); (2) it is 1.03 at 6,370 parameters, 2.14
-at 27,040 and 0.86 at 407,050. That took 48 and 3 minutes on two cores of an Intel Xeon.
+at 27,040 and 0.86 at 407,050. That took 42 and 3 minutes, some of them beside another experiment,
+on two cores of an Intel Xeon.
 
     python hw1/param_sweep.py                    # (1)
     python hw1/param_sweep.py --dataset mnist    # (2)

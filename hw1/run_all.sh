@@ -66,17 +66,17 @@ if [ -z "$dataset" ]; then
   fi
 fi
 
-# Minutes on two cores (68 to 85 GFLOP/s each), 156 in all, as measured when the committed logs were
-# made, one after the other. Figures carry the names of script and data.
+# Minutes on two cores (73 to 88 GFLOP/s each), 131 in all, as measured when the committed logs were
+# made: at its end an experiment overlaps with the next. Figures carry the names of script and data.
 experiments=(
-  random_labels:mnist    # 33
-  param_sweep:cifar10    # 48
+  random_labels:mnist    # 35
+  param_sweep:cifar10    # 42
   param_sweep:mnist      # 3
-  interpolation:mnist    # 8
-  interpolation:cifar10  # 13
-  sensitivity:mnist      # 4
-  sensitivity:cifar10    # 18
-  sharpness:mnist        # 27; also reparametrization_mnist and predictors_*
+  interpolation:mnist    # 11
+  interpolation:cifar10  # 21
+  sensitivity:mnist      # 8
+  sensitivity:cifar10    # 24
+  sharpness:mnist        # 22; also reparametrization_mnist and predictors_*
 )
 if [ -n "$dataset" ]; then # every script once, on this one
   all=("${experiments[@]%:*}") experiments=() last=""

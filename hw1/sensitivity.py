@@ -7,8 +7,8 @@ the loss's gradient with respect to the input (the course's) and the norm of the
 class probabilities with respect to it (Novak et al. 2018, arXiv 1802.08760).
 
 Found: at equal train loss, Kendall's tau of the test Jacobian with the batch size is 0.88 on MNIST,
-and on CIFAR-10 0.91 for the MLP and 0.29 for the CNN, which is no clear trend. MNIST took 4 and
-CIFAR-10 18 minutes on two cores of an Intel Xeon.
+and on CIFAR-10 0.91 for the MLP and 0.29 for the CNN, which is no clear trend. MNIST took 8 and
+CIFAR-10 24 minutes, most of them beside another experiment, on two cores of an Intel Xeon.
 
     python hw1/sensitivity.py                      # an MLP on MNIST
     python hw1/sensitivity.py --dataset cifar10    # an MLP and a CNN on 10,000 images of CIFAR-10

@@ -10,7 +10,7 @@ it is (Dinh et al. 2017, 1703.04933)?
 
 Found: (1) at equal train loss ||H|| grows from 3.4 to 18.8 with the batch size, but its tau with
 the test loss, -0.27, is no clear correlation; (2) alpha = 100 multiplies ||H|| by 4,065. That took
-27 minutes on two cores of an Intel Xeon.
+22 minutes, some of them beside another experiment, on two cores of an Intel Xeon.
 
     python hw1/sharpness.py
 
