@@ -201,7 +201,7 @@ def test_at_most_ten_pages_with_the_real_figures(run):
         shutil.copy(HW1 / "figures" / name.name, name)
     folder, _ = prepare(run)
     for language in LANGUAGES:
-        assert 7 <= query(folder, language, "<pages>")[0] <= 10
+        assert 7 <= query(folder, language, "<pages>")[0] <= 10, language
 
 
 def test_both_languages_print_the_same_numbers_verdicts_figures_tables_and_sources(prepared):
@@ -280,7 +280,10 @@ FLIPS = {  # a hypothesis of each kind and of one only: log, column, new value, 
     "labels.test_acc": (
         "random_labels_mnist",
         ("test_acc", lambda row: 1 - float(row["test_acc"]), {}),
-        ("final test accuracy grows with the share", "最後的測試準確率隨標籤打亂的比例增加而上升"),
+        (
+            "final test accuracy grows with the fraction",
+            "最後的測試準確率隨標籤打亂的比例增加而上升",
+        ),
     ),
     "sensitivity.cifar10.cnn.train_loss.jacobian_norm_test.acc_gap": (
         "sensitivity_cifar10",
