@@ -213,9 +213,12 @@ def test_the_minutes_of_the_pages_follow_from_the_logs():
     serial = 1  # a minute for starts, figures and report, which more cores do not shorten
     assert eight == round(serial + (whole - serial) / 4)
     assert sixteen == round(serial + (whole - serial) / 8)
-    speeds = [about["core_gflops"] for about in abouts]
+    speeds = {about["command"]: about["core_gflops"] for about in abouts}
     for text in (page, script):
-        assert re.search(rf"{min(speeds)} to {max(speeds)}\b", text)
+        assert re.search(rf"{min(speeds.values())} to {max(speeds.values())}\b", text)
+    speed = np.average([*speeds.values()], weights=[*minutes.values()])
+    assert f", {speed:.0f} on average" in page
+    assert f"exactly 75 would need about {whole * speed / 75:.0f}." in page
 
 
 def test_quick_runs_are_as_small_as_the_page_says():
