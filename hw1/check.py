@@ -82,16 +82,18 @@ def compare(path, other):
     """Return what to say of a log at once, and the tests that are left to judge."""
     if not other.exists():
         return ["not comparable: there is no committed log of this name"], []
-    columns = cells(path)[0]
+    table = cells(path)
     try:
-        committed, expected = read(other), cells(other)[0]
+        reference = cells(other)
+        committed = read(*reference)
     except ValueError as error:
         raise ValueError(f"in the latter, {error}") from None
+    columns = table[0]
     for column in ALONG:
-        if column in expected and column not in columns:
+        if column in reference[0] and column not in columns:
             return [f"not comparable: it has no column {column}"], []
     measured = {name.removeprefix("mean ") for _, name in committed}
-    own = read(path, longest(committed), measured)
+    own = read(*table, longest(committed), measured)
     lines, theirs = (p.read_bytes().splitlines(keepends=True) for p in (path, other))
     if set(lines) <= set(theirs):
         some = f" in the {len(lines) - 1} rows that both have" if len(lines) < len(theirs) else ""

@@ -13,7 +13,6 @@ import re
 from collections import defaultdict
 
 from lab.stats import holm
-from lab.tables import cells
 
 import numpy as np
 from scipy.stats import t as student
@@ -27,14 +26,14 @@ SHARE = re.compile("acc|confidence")
 FLOOR, MOST_DF, LEVEL = 1e-3, 10, 0.01
 
 
-def read(path, epochs=0, measured=None):
+def read(names, rows, epochs=0, measured=None):
     """Return {(setting, name): {seed: value}} of a CSV; a setting is ((column, text), ...).
 
+    names, rows: what tables.cells returns.
     measured: the columns of measured values that are wanted (default: all, which must be numbers).
     A run that diverged ended early. It is treated as if it had as many epochs as the log's other
     runs, or `epochs` of them if all runs diverged. Raises ValueError if the file is damaged.
     """
-    names, rows = cells(path)
     rows = [dict(zip(names, row, strict=True)) for row in rows]
     if "seed" not in names:
         raise ValueError("it has no column seed")
